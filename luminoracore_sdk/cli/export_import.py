@@ -170,10 +170,12 @@ class _Tally:
         self.count(parsed.record.session_id, receipt)
         self.adopted += parsed.is_adopted and receipt.outcome is Outcome.ADDED
 
-    def count(self, session_id: str, receipt: ImportReceipt) -> None:
-        """Count a session."""
+    def count(self, session_id: str | None, receipt: ImportReceipt) -> None:
+        """Count a session; None: memories that belong to none."""
         self.messages += receipt.messages
         self.memories += receipt.memories
+        if session_id is None:
+            return
         if receipt.outcome is Outcome.ADDED:
             self.sessions += 1
         elif receipt.outcome is Outcome.COMPLETED:
@@ -251,18 +253,21 @@ def _import_store(context: CommandContext, framework: Framework, given: str, exi
     module: Any = import_module(f"luminoracore_sdk.integrations.{name}")
     tally = _Tally()
 
-    async def work() -> None:
+    async def work() -> bool:
+        is_empty = True
         async with aclosing(module.import_history(source, context.storage, existing)) as imported:
             async for session_id, receipt in imported:
                 tally.count(session_id, receipt)
+                is_empty = False
+        return is_empty
 
     try:
-        context.run(work())
+        is_empty = context.run(work())
     except SessionExistsError as exc:
         raise ValidationError(f"{shown}: {exc}; use --replace or --skip-existing") from exc
     finally:
         _report(context, tally, is_adopting=False)
-    if not (tally.sessions or tally.completed or tally.skipped):
+    if is_empty:
         context.say(f"{shown} contains no sessions")
 
 

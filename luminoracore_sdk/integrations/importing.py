@@ -1,8 +1,9 @@
 """What the imports of the frameworks' own stores share; ``luminora sessions import --from`` calls them.
 
 The module of a framework has a function ``import_history(source, storage, existing)``, which stores what the
-framework's own store has and yields the id and the receipt of each session. The source is a path, of a SQLite file, or
-the URL of a PostgreSQL database. It is only read. An import that was killed can be repeated.
+framework's own store has and yields the id and the receipt of each session, and None and a receipt for memories that
+belong to no session. The source is a path, of a SQLite file, or the URL of a PostgreSQL database. It is only read. An
+import that was killed can be repeated.
 """
 
 import re

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from functools import lru_cache, partial
 from hashlib import sha256
 from itertools import groupby
+from math import inf
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -47,7 +48,7 @@ from luminoracore_sdk.domain.recall.ranking import Query, rank
 from luminoracore_sdk.domain.recall.terms import Vector, entry_of, model_code
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.values import check_id, from_microseconds, to_microseconds
-from luminoracore_sdk.integrations.importing import OwnStore, opened
+from luminoracore_sdk.integrations.importing import OwnStore, opened, time_of
 from luminoracore_sdk.integrations.item_store import ItemStore, Storage, run, stable_id
 
 import_extra("langgraph.checkpoint.base", needed_by="LuminoraSaver", extra="langgraph")
@@ -885,31 +886,44 @@ def _unpacked(packed: Any) -> tuple[str, bytes]:
 
 async def import_history(
     source: Path | str, storage: SessionStorage, existing: OnExisting = OnExisting.REFUSE
-) -> AsyncIterator[tuple[str, ImportReceipt]]:
-    """Store the threads of ``SqliteSaver`` or ``PostgresSaver``; see ``importing``.
+) -> AsyncIterator[tuple[str | None, ImportReceipt]]:
+    """Store what the framework's savers and stores in SQLite or PostgreSQL have; see ``importing``.
 
-    Checkpoints that the thread has already are left as they are.
+    Of threads, checkpoints that are there already are left as they are. An item that was imported is replaced if the
+    source has a later value of it, unless it was changed here. Vectors are not copied.
 
     Raises:
         SessionExistsError: The storage has another thread of the same id.
-        ValidationError: It is no such store.
+        ValidationError: It is no such store, or the storage has another item of the same namespace and key.
     """
-    saver = LuminoraSaver(storage)
     async with opened(source) as store:
-        table, value = ("checkpoint_writes", "blob") if store.is_server else ("writes", "value")
-        written = (*_OF_CHECKPOINT, "task_id", "idx", "channel", "type", value)
-        tables = {
-            "checkpoints": (*_OF_CHECKPOINT, "parent_checkpoint_id", "type", "checkpoint", "metadata"),
-            table: written,
-        }
-        if store.is_server:
-            tables["checkpoint_blobs"] = ("thread_id", "checkpoint_ns", "channel", "version", "type", "blob")
-        await store.check("PostgresSaver" if store.is_server else "SqliteSaver", tables)
-        task_path = "task_path" if "task_path" in await store.columns(table) else "''"
-        writes = _WRITES.format(task_path=task_path, value=value, table=table)
-        own = _OwnCheckpoints(store=store, serde=saver.serde, written=writes)
-        async for (thread_id,) in store.rows("SELECT DISTINCT thread_id FROM checkpoints ORDER BY thread_id"):
-            yield stable_id(thread_id), await _import_thread(saver, storage, own, thread_id, existing)
+        has_items = await store.columns("store") >= _OF_ITEM
+        if not has_items or await store.columns("checkpoints"):
+            async for imported in _import_threads(store, storage, existing):
+                yield imported
+        if has_items:
+            async for receipt in _import_items(store, storage, existing):
+                yield None, receipt
+
+
+async def _import_threads(
+    store: OwnStore, storage: SessionStorage, existing: OnExisting
+) -> AsyncIterator[tuple[str, ImportReceipt]]:
+    saver = LuminoraSaver(storage)
+    table, value = ("checkpoint_writes", "blob") if store.is_server else ("writes", "value")
+    written = (*_OF_CHECKPOINT, "task_id", "idx", "channel", "type", value)
+    tables = {
+        "checkpoints": (*_OF_CHECKPOINT, "parent_checkpoint_id", "type", "checkpoint", "metadata"),
+        table: written,
+    }
+    if store.is_server:
+        tables["checkpoint_blobs"] = ("thread_id", "checkpoint_ns", "channel", "version", "type", "blob")
+    await store.check("PostgresSaver or PostgresStore" if store.is_server else "SqliteSaver or SqliteStore", tables)
+    task_path = "task_path" if "task_path" in await store.columns(table) else "''"
+    writes = _WRITES.format(task_path=task_path, value=value, table=table)
+    own = _OwnCheckpoints(store=store, serde=saver.serde, written=writes)
+    async for (thread_id,) in store.rows("SELECT DISTINCT thread_id FROM checkpoints ORDER BY thread_id"):
+        yield stable_id(thread_id), await _import_thread(saver, storage, own, thread_id, existing)
 
 
 async def _import_thread(
@@ -1017,6 +1031,100 @@ _WRITES = """
 SELECT task_id, {task_path}, idx, channel, type, {value}
   FROM {table} WHERE thread_id = $1 AND checkpoint_ns = $2 AND checkpoint_id = $3 ORDER BY 2, 1, 3
 """
+
+
+async def _import_items(store: OwnStore, storage: SessionStorage, existing: OnExisting) -> AsyncIterator[ImportReceipt]:
+    """Store the items that have not expired, some of a namespace at a time."""
+    items = ItemStore(storage, "langgraph")
+    batch: list[MemoryRecord] = []
+    size = 0
+    lifetime = _LIFETIME if await store.columns("store") >= set(_LIFETIME) else ("NULL", "NULL")
+    async for row in store.rows(_ITEMS.format(", ".join(lifetime))):
+        record = _record_of(items, row, f"{store.name}: item {row[1]!a:.80} of {row[0]!a:.80}")
+        if record.expires_at_us is not None and record.expires_at_us <= to_microseconds(items.services.clock.now()):
+            continue
+        if batch and (record.scope != batch[0].scope or len(batch) == _FEW_ITEMS or size > _FEW_BYTES):
+            yield await _import_batch(items, batch, existing)
+            batch, size = [], 0
+        batch.append(record)
+        size += len(record.payload.data)
+    if batch:
+        yield await _import_batch(items, batch, existing)
+
+
+def _record_of(items: ItemStore, row: Any, place: str) -> MemoryRecord:
+    """Return the record of a row of the framework's own store, as ``LuminoraStore`` reads it."""
+    prefix, key, text, created, updated, expires, minutes = row
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValidationError(f"{place}: the value is no JSON object")
+    namespace = prefix.split(".")
+    document: JSONObject = {"namespace": namespace, "key": key, "value": value}
+    if minutes is not None:
+        document["ttl"] = minutes
+    document["updated_at_us"] = to_microseconds(time_of(updated, place))
+    return attrs.evolve(
+        _memory(items, MemoryScope("user", _owner(namespace)), stable_id(key), document),
+        created_at_us=to_microseconds(time_of(created, place)),
+        expires_at_us=None if expires is None else to_microseconds(time_of(expires, place)),
+    )
+
+
+async def _import_batch(items: ItemStore, batch: Sequence[MemoryRecord], existing: OnExisting) -> ImportReceipt:
+    """Store items of one namespace."""
+    storage, scope = items.storage, batch[0].scope
+    stored = await asyncio.gather(*(storage.find_memory(scope, record.key) for record in batch))
+    puts: list[MemoryPut] = []
+    others: list[str] = []
+    for record, found in zip(batch, stored, strict=True):
+        if found is None:
+            puts.append(MemoryPut(record, 0))
+        elif not _stays(items, found, record, existing):
+            is_same = found.created_at_us == record.created_at_us
+            puts.append(MemoryPut(record, found.version if is_same else 0))
+            if not is_same:
+                others.append(record.key)
+    if others:  # a put would keep the time of creation
+        await storage.change_memories(scope, deletes=others)
+    if puts:
+        await storage.change_memories(scope, puts)
+    return ImportReceipt(outcome=Outcome.ADDED if puts else Outcome.UNCHANGED, memories=len(puts))
+
+
+def _stays(items: ItemStore, found: MemoryRecord, record: MemoryRecord, existing: OnExisting) -> bool:
+    """Return whether a stored item is left as it is.
+
+    Raises:
+        ValidationError: It is another one.
+    """
+    value, backend = items.services.codec.memory, items.storage.backend
+    kept: Any = value(found, backend=backend).value
+    item: Any = value(record, backend=backend).value
+    kept_end, end = found.expires_at_us or inf, record.expires_at_us or inf
+    if item.items() <= kept.items() and end <= kept_end:
+        return True
+    if existing is OnExisting.REPLACE:
+        return False
+    if found.created_at_us == record.created_at_us:
+        if "updated_at_us" not in kept:  # changed here
+            return True
+        if (item["updated_at_us"], end) > (kept["updated_at_us"], kept_end):
+            return False
+    if existing is OnExisting.SKIP:
+        return True
+    place = f"item {item['key']!a:.80} of {'.'.join(item['namespace'])!a:.80}"
+    raise ValidationError(f"the store has another {place}; use --replace or --skip-existing")
+
+
+_FEW_ITEMS = 100
+_FEW_BYTES = 1024 * 1024
+_OF_ITEM = {"prefix", "key", "value", "created_at", "updated_at"}
+_LIFETIME = ("expires_at", "ttl_minutes")
+"""Columns that older stores have not."""
+_ITEMS = "SELECT prefix, key, value, created_at, updated_at, {} FROM store ORDER BY prefix, key"
 
 
 class LuminoraStore(BaseStore):
@@ -1277,7 +1385,7 @@ def _fields(record: MemoryRecord, document: Any) -> dict[str, Any]:
         "key": document["key"],
         "value": document["value"],
         "created_at": from_microseconds(record.created_at_us),
-        "updated_at": from_microseconds(record.updated_at_us),
+        "updated_at": from_microseconds(document.get("updated_at_us", record.updated_at_us)),  # of an imported item
     }
 
 

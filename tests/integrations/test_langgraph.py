@@ -3,10 +3,12 @@
 import asyncio
 import copy
 import signal
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from operator import add
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -48,6 +50,8 @@ from langgraph.store.base import (
     SearchOp,
 )
 from langgraph.store.memory import InMemoryStore
+from langgraph.store.postgres import PostgresStore
+from langgraph.store.sqlite import SqliteStore
 from langgraph.types import Command, interrupt
 
 from luminoracore_sdk.integrations.langgraph import LuminoraSaver, LuminoraStore
@@ -752,6 +756,169 @@ FILTERS: list[Any] = [
     *({"n": {"$gt": 2.5}}, {"n": {"$gte": 2.5}}, {"n": {"$lt": 3}}, {"n": {"$lte": 3, "$ne": 1}}),
     *({"s": {"$eq": "blue"}}, {"s": {"$ne": "red"}}),
 ]
+
+
+READS: list[Any] = [
+    *(GetOp(namespace, key) for namespace, key, _ in ITEMS),
+    *(SearchOp(prefix, limit=1000) for prefix in ((), ("a",), ("a", "b"), ("b",))),
+    *(SearchOp((), filter=wanted, limit=1000) for wanted in FILTERS if not {"none", "deep"} & wanted.keys()),
+    *(ListNamespacesOp(max_depth=depth) for depth in (None, 1, 2)),
+    *(
+        ListNamespacesOp(match_conditions=(MatchCondition(kind, path),))
+        for kind, path in (("prefix", ("a",)), ("prefix", ("*", "b")), ("suffix", ("b",)))
+    ),
+]
+
+
+class TestItemImports(ImportRuns):
+    framework = "langgraph"
+    repeated = "\n"
+    continued = "imported 0 sessions, 0 messages, 1 memory"
+
+    @contextmanager
+    def own(self, file: Path) -> Iterator[Any]:
+        """Yield the framework's own store."""
+        with SqliteStore.from_conn_string(str(file)) as own:
+            own.setup()
+            yield own
+
+    def execute(self, file: Path, *statements: str) -> None:
+        """Change the tables of a store."""
+        with closing(sqlite3.connect(file)) as connection, connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    async def write(self, file: Path) -> Any:
+        with self.own(file) as own:
+            for item in ITEMS:
+                own.put(*item)
+            own.batch([PutOp(("many",), f"{number:03}", {"n": 0, "s": "many", "m": number}) for number in range(350)])
+            return self._read(own)
+
+    async def more(self, file: Path) -> Any:
+        with self.own(file) as own:
+            own.put(("a", "d"), "later", {"n": 6, "s": "red"})
+            return self._read(own)
+
+    async def change(self, file: Path) -> None:
+        with self.own(file) as own:
+            own.put(("a",), "1", {"n": 7, "s": "blue"})
+
+    async def read(self, store: StorageConfig) -> Any:
+        def work() -> Any:
+            with LuminoraStore(store) as ours:
+                return self._read(ours)
+
+        return await asyncio.to_thread(work)
+
+    def _read(self, store: Any) -> Any:
+        return [sorted(map(_timed, found if isinstance(found, list) else [found])) for found in store.batch(READS)]
+
+    async def test_lifetimes_are_kept(self, tmp_path: Path, target: StorageConfig) -> None:
+        """An item lives as long as the other store said, and a read lets it live for its whole time again."""
+        file = tmp_path / "store.own"
+        with self.own(file) as own:
+            own.put(("a",), "lives", {}, ttl=60)
+            own.put(("a",), "expires", {}, ttl=60)
+            own.put(("a",), "stays", {})
+        self.execute(file, "UPDATE store SET expires_at = '2026-01-01 12:00:00+00:00' WHERE key = 'expires'")
+        done = await asyncio.to_thread(self._import, file, target)
+        assert "imported 0 sessions, 0 messages, 2 memories\n" in done.output
+        clock = ManualClock(datetime.now(UTC))
+        async with create_storage(target, clock=clock) as storage:
+            store = LuminoraStore(storage)
+            store._items.services = attrs.evolve(store._items.services, clock=clock)  # noqa: SLF001
+            for minutes, keys in ((59, {"lives", "stays"}), (59, {"lives", "stays"}), (61, {"stays"})):
+                clock.advance(minutes * 60)
+                assert {one.key for one in await store.asearch(("a",))} == keys
+
+    async def test_tables_from_before_lifetimes(self, tmp_path: Path, target: StorageConfig) -> None:
+        file = tmp_path / "store.own"
+        written = await self.write(file)
+        drops = (f"ALTER TABLE store DROP COLUMN {name}" for name in ("expires_at", "ttl_minutes"))
+        self.execute(file, "DROP INDEX idx_store_expires_at", *drops)
+        done = await asyncio.to_thread(self._import, file, target)
+        assert done.exit_code == 0, done.output
+        assert await self.read(target) == written
+
+    async def test_what_was_changed_here_stays(self, tmp_path: Path, target: StorageConfig) -> None:
+        file = tmp_path / "store.own"
+        await self.write(file)
+        await asyncio.to_thread(self._import, file, target)
+        async with LuminoraStore(target) as store:
+            before: Any = await store.aget(("a",), "1")
+            await store.aput(("a",), "1", {"n": "here"})
+            again = await asyncio.to_thread(self._import, file, target)
+            assert "imported 0 sessions, 0 messages, 0 memories\n" in again.output
+            found: Any = await store.aget(("a",), "1")
+            assert found.value == {"n": "here"}
+            assert found.created_at == before.created_at
+            assert found.updated_at > before.updated_at
+            replaced = await asyncio.to_thread(self._import, file, target, "--replace")
+            assert "imported 0 sessions, 0 messages, 1 memory\n" in replaced.output
+            assert await store.aget(("a",), "1") == before
+
+    async def test_a_value_that_is_no_object_is_refused(self, tmp_path: Path, target: StorageConfig) -> None:
+        file = tmp_path / "store.own"
+        await self.write(file)
+        self.execute(file, "UPDATE store SET value = '[1]' WHERE prefix = 'ab'")
+        refused = await asyncio.to_thread(self._import, file, target)
+        assert refused.exit_code == 1
+        assert "item '3' of 'ab': the value is no JSON object" in refused.output
+
+    async def test_an_empty_store_is_none_of_sessions(self, tmp_path: Path, target: StorageConfig) -> None:
+        file = tmp_path / "store.own"
+        with self.own(file):
+            pass
+        done = await asyncio.to_thread(self._import, file, target)
+        assert done.exit_code == 0
+        assert "contains no sessions" in done.output
+
+
+class TestItemImportsFromServers(ServerImportRuns, TestItemImports):
+    continued = "imported 0 sessions, 0 messages, 2 memories"
+
+    @contextmanager
+    def own(self, file: Path) -> Iterator[Any]:
+        with PostgresStore.from_conn_string(self.libpq(file)) as own:
+            own.setup()
+            yield own
+
+    def execute(self, file: Path, *statements: str) -> None:
+        execute_postgres(postgres_url(), *(f"SET search_path = {self.schema(file)}; {one}" for one in statements))
+
+    async def more(self, file: Path) -> Any:
+        """Change an item too, which keeps the time of creation here."""
+        await self.change(file)
+        return await super().more(file)
+
+
+async def test_import_of_threads_and_items_of_one_file(tmp_path: Path, sqlite: StorageConfig) -> None:
+    file = tmp_path / "own.db"
+    threads, items = TestImports(), TestItemImports()
+    written = [await one.write(file) for one in (threads, items)]
+    done = await asyncio.to_thread(threads._import, file, sqlite)  # noqa: SLF001
+    checkpoints = sum(map(len, written[0]))
+    assert f"imported 2 sessions, 0 messages, {checkpoints + 355} memories\n" in done.output
+    assert [await one.read(sqlite) for one in (threads, items)] == written
+
+
+async def test_import_of_threads_beside_another_table_of_that_name(tmp_path: Path, sqlite: StorageConfig) -> None:
+    file = tmp_path / "own.db"
+    threads = TestImports()
+    written = await threads.write(file)
+    TestItemImports().execute(file, "CREATE TABLE store (id INTEGER, prefix TEXT)", "INSERT INTO store VALUES (1, 'x')")
+    done = await asyncio.to_thread(threads._import, file, sqlite)  # noqa: SLF001
+    assert done.exit_code == 0, done.output
+    assert await threads.read(sqlite) == written
+
+
+def _timed(found: Any) -> Any:
+    """Return a result with its times in UTC."""
+    if not hasattr(found, "namespace"):
+        return found
+    times = (one if one.tzinfo else one.replace(tzinfo=UTC) for one in (found.created_at, found.updated_at))
+    return found.namespace, found.key, str(found.value), *times
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import operator
 import random
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache, partial
 from hashlib import sha256
 from itertools import groupby
@@ -890,7 +891,7 @@ async def import_history(
     """Store what the framework's savers and stores in SQLite or PostgreSQL have; see ``importing``.
 
     Of threads, checkpoints that are there already are left as they are. An item that was imported is replaced if the
-    source has a later value of it, unless it was changed here. Vectors are not copied.
+    source has a later value of it, unless it was changed here. Vectors are not copied; see ``LuminoraStore``.
 
     Raises:
         SessionExistsError: The storage has another thread of the same id.
@@ -1134,7 +1135,8 @@ class LuminoraStore(BaseStore):
     several values for one key the last is stored; those of one namespace are stored all or nothing.
 
     ``query`` ranks by words as ``recall`` does, with the language of the storage's search if that is on, and with
-    vectors where ``index`` names an embedder; what does not answer comes behind, without a score.
+    vectors where ``index`` names an embedder; what does not answer comes behind, without a score. The first such query
+    makes the vectors of imported items.
 
     An expired item counts as absent at once. ``luminora purge`` and ``purge_expired`` remove it.
 
@@ -1286,12 +1288,27 @@ class LuminoraStore(BaseStore):
             if all(_matches(document["value"].get(name), wanted) for name, wanted in (op.filter or {}).items())
         ]
         found.sort(key=lambda one: (one[0].created_at_us, one[1]["namespace"], one[1]["key"]))
+        if op.query:
+            await self._embed(found)
         scores = await self._scores(op.query, found) if op.query else {}
         ranked = [*scores, *(number for number in range(len(found)) if number not in scores)]
         chosen = ranked[op.offset : op.offset + op.limit]
         if op.refresh_ttl:
             await self._refresh([found[number] for number in chosen])
         return [SearchItem(**_fields(*found[number]), score=scores.get(number)) for number in chosen]
+
+    async def _embed(self, found: Iterable[tuple[MemoryRecord, Any]]) -> None:
+        """Make the vectors that imported items have not, and store them, unless an item has changed since."""
+        lacking = [one for one in found if "updated_at_us" in one[1] and "vectors" not in one[1]]
+        ops = [PutOp(document["namespace"], document["key"], document["value"]) for _, document in lacking]
+        vectors = await self._vectors(ops)
+        for (record, document), op in zip(lacking, ops, strict=True):
+            if own := vectors.get(id(op)):
+                document["vectors"] = own
+                changed = _memory(self._items, record.scope, record.key, document)
+                changed = attrs.evolve(changed, expires_at_us=record.expires_at_us)
+                with suppress(ConflictError):
+                    await self._storage.put_memory(changed, expected_version=record.version)
 
     async def _scores(self, query: str, found: Sequence[tuple[MemoryRecord, Any]]) -> dict[int, float]:
         """Return the scores of those that answer a query, by their numbers, the best first."""

@@ -858,6 +858,33 @@ class TestItemImports(ImportRuns):
             assert "imported 0 sessions, 0 messages, 1 memory\n" in replaced.output
             assert await store.aget(("a",), "1") == before
 
+    async def test_a_query_makes_vectors(self, tmp_path: Path, target: StorageConfig) -> None:
+        """The first query embeds what was imported; the second embeds only itself, and times are kept."""
+        file = tmp_path / "store.own"
+        with self.own(file) as own:
+            for key, text in (("1", "hhhh"), ("2", "aabb")):
+                own.put(("a",), key, {"text": text}, ttl=60)
+        await asyncio.to_thread(self._import, file, target)
+        calls: list[Any] = []
+
+        def embedding(texts: Any) -> list[list[float]]:
+            calls.append(list(texts))
+            return embed(texts)
+
+        async with LuminoraStore(target) as store:
+            before = await store.asearch(("a",))
+        async with LuminoraStore(target, index={"dims": 8, "embed": embedding, "fields": ["text"]}) as store:
+            for _ in range(2):
+                found = await store.asearch(("a",), query="bbbba", refresh_ttl=False)
+                assert found[0].key == "2"
+                assert sorted(map(_timed, found)) == sorted(map(_timed, before))
+            records = await store._storage.list_memories(MemoryScope("user", "langgraph-store:a/"))  # noqa: SLF001
+        assert sorted(calls.pop(0)) == ["aabb", "hhhh"]
+        assert calls == [["bbbba"], ["bbbba"]]
+        assert all(one.expires_at_us for one in records)
+        again = await asyncio.to_thread(self._import, file, target)
+        assert "imported 0 sessions, 0 messages, 0 memories\n" in again.output
+
     async def test_a_value_that_is_no_object_is_refused(self, tmp_path: Path, target: StorageConfig) -> None:
         file = tmp_path / "store.own"
         await self.write(file)

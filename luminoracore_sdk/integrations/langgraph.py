@@ -6,13 +6,14 @@ import asyncio
 import json
 import operator
 import random
+from array import array
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from hashlib import sha256
 from itertools import groupby
-from math import inf
+from math import hypot, inf
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -45,7 +46,7 @@ from luminoracore_sdk.domain.errors import (
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.recall.index import MEMORY, Document, ScopeIndex
-from luminoracore_sdk.domain.recall.ranking import Query, rank
+from luminoracore_sdk.domain.recall.ranking import COSINE_UNIT, Query, cosines, rank
 from luminoracore_sdk.domain.recall.terms import Vector, entry_of, model_code
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.values import check_id, from_microseconds, to_microseconds
@@ -1134,9 +1135,10 @@ class LuminoraStore(BaseStore):
     Each namespace has the memories of an owner of its own. Within a batch, reads see what was stored before it, and of
     several values for one key the last is stored; those of one namespace are stored all or nothing.
 
-    ``query`` ranks by words as ``recall`` does, with the language of the storage's search if that is on, and with
-    vectors where ``index`` names an embedder; what does not answer comes behind, without a score. The first such query
-    makes the vectors of imported items.
+    ``query`` ranks by the cosine of the vectors where ``index`` names an embedder, as the stores of the framework do;
+    otherwise by words, as ``recall`` does, with the language of the storage's search if that is on. What has no vector,
+    or does not answer, comes behind, without a score. The first query with an embedder makes the vectors of imported
+    items.
 
     An expired item counts as absent at once. ``luminora purge`` and ``purge_expired`` remove it.
 
@@ -1312,21 +1314,20 @@ class LuminoraStore(BaseStore):
 
     async def _scores(self, query: str, found: Sequence[tuple[MemoryRecord, Any]]) -> dict[int, float]:
         """Return the scores of those that answer a query, by their numbers, the best first."""
+        if self.embeddings is not None:
+            wanted = Vector.of(_MODEL, await self.embeddings.aembed_query(query)).values
+            return _cosines(wanted, [document.get("vectors", ()) for _, document in found])
         search = self._storage.search
         analyzer = make_analyzer("none") if search is None else search.analyzer
         index = ScopeIndex(model=model_code(_MODEL))
         numbers: dict[str, int] = {}
         for number, (_, document) in enumerate(found):
-            texts, vectors = self._texts(document["value"], document.get("index")), document.get("vectors", ())
-            for place, text in enumerate(texts):
-                vector = _vector(vectors[place]) if place < len(vectors) else None
+            for place, text in enumerate(self._texts(document["value"], document.get("index"))):
                 key = f"{number:09}/{place}"
                 numbers[key] = number
-                index.add(Document(kind=MEMORY, key=key), entry_of(analyzer.terms(text), vector))
-        embedded = None if self.embeddings is None else await self.embeddings.aembed_query(query)
-        wanted = Query.of(query, analyzer, None if embedded is None else Vector.of(_MODEL, embedded))
+                index.add(Document(kind=MEMORY, key=key), entry_of(analyzer.terms(text)))
         scores: dict[int, float] = {}
-        for hit in rank(index, wanted, limit=len(index)):
+        for hit in rank(index, Query.of(query, analyzer), limit=len(index)):
             scores.setdefault(numbers[hit.document.key], hit.score)
         return scores
 
@@ -1392,8 +1393,16 @@ def _owner(namespace: Sequence[str], *, whole: bool = True) -> str:
     return f"{owner[:_CUT_OWNER]}#{sha256(owner.encode()).hexdigest()}" if whole else owner[:_CUT_OWNER]
 
 
-def _vector(text: str) -> Vector:
-    return Vector(model=model_code(_MODEL), values=b64decode(text))
+def _cosines(wanted: bytes, vectors: Sequence[Sequence[str]]) -> dict[int, float]:
+    """Return the greatest cosine of each item that has vectors of this model, by its number, the best first."""
+    rows = [(number, b64decode(text)) for number, own in enumerate(vectors) for text in own]
+    rows = [(number, row) for number, row in rows if len(row) == len(wanted)]
+    norms = array("d", [hypot(*memoryview(row).cast("b")) for _, row in rows])
+    found = cosines(bytearray().join(row for _, row in rows), norms, wanted)
+    best: dict[int, float] = {}
+    for cosine, (number, _) in sorted(zip(found, rows, strict=True), key=lambda one: (-one[0], one[1][0])):
+        best.setdefault(number, cosine / COSINE_UNIT)
+    return best
 
 
 def _fields(record: MemoryRecord, document: Any) -> dict[str, Any]:

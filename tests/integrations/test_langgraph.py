@@ -1073,6 +1073,17 @@ def test_an_embedder_finds_what_has_no_word_in_common(memory: LuminoraStore) -> 
         assert next(one for one in found if one.key == "3").score is None
 
 
+def test_the_score_of_an_embedder_is_the_cosine(memory: LuminoraStore) -> None:
+    with LuminoraStore(memory._storage, index={"dims": 8, "embed": embed, "fields": ["text", "more"]}) as store:  # noqa: SLF001
+        store.put(("a",), "1", {"text": "ab", "more": "cc"})
+        store.put(("a",), "2", {"text": "c", "more": "bbbb"})
+        store.put(("a",), "3", {"none": "b"})
+        found = store.search(("a",), query="b")
+    assert [(one.key, one.score) for one in found] == [
+        *(("2", pytest.approx(1)), ("1", pytest.approx(0.5**0.5, abs=1e-5)), ("3", None)),
+    ]
+
+
 async def test_items_expire_and_reads_let_them_live(place: StorageConfig) -> None:
     clock = ManualClock()
     async with create_storage(place, clock=clock) as storage:

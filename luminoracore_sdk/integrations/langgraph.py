@@ -529,16 +529,19 @@ class LuminoraSaver(BaseCheckpointSaver):
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Delete the checkpoints of threads, or all but the greatest id of each namespace.
 
-        Kept are also those that a kept delta channel is built from. A run that goes on from the latest checkpoint
-        meanwhile is safe.
+        Kept are also those that a kept delta channel is built from. The namespace of a call of a subgraph is deleted
+        with the checkpoint from which the call began. A run that goes on from the latest checkpoint meanwhile is safe.
 
         Args:
             thread_ids: The threads.
             strategy: ``keep_latest`` or ``delete``.
 
         Raises:
+            TypeError: The threads are a single string.
             ValueError: The strategy is another one.
         """
+        if isinstance(thread_ids, str):
+            raise TypeError(f"thread_ids must be a sequence of ids, not a str: {thread_ids!r}")
         if strategy not in ("keep_latest", "delete"):
             raise ValueError(f"strategy must be 'keep_latest' or 'delete', not {strategy!r}")
         for thread_id in thread_ids:
@@ -565,6 +568,12 @@ class LuminoraSaver(BaseCheckpointSaver):
                 kept.add(parent)
                 at = documents[parent]
                 missing -= set(at["values"])
+        roots = {one["id"]: key for key, one in documents.items() if not one["namespace"]}
+        for key in greatest.values():
+            if ":" in documents[key]["namespace"]:
+                root = (self._loaded(documents[key]["metadata"]).get("parents") or {}).get("")
+                if root in roots and roots[root] not in kept:
+                    kept = {one for one in kept if one.split("/")[1] != key.split("/")[1]}
         return kept
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
@@ -600,6 +609,13 @@ class LuminoraSaver(BaseCheckpointSaver):
                     used.update(place.blob_key(name, base) for base in bases)
         dropped += [key for key in blobs if key not in used]
         self._heads.drop(thread.session_id)
+        for key in kept:
+            document = documents[key]
+            place = attrs.evolve(thread, namespace=document["namespace"])
+            if document["parent"] and place.checkpoint_key(document["parent"]) not in kept:
+                put = self._record(place, key, {**document, "parent": None}, records[key].version)
+                with suppress(ConflictError):  # put again meanwhile
+                    await self._storage.change_memories(thread.scope, (put,))
         for start in range(0, len(dropped), MAX_BATCH):  # checkpoints first: what is left without one is not seen
             await self._storage.change_memories(thread.scope, deletes=dropped[start : start + MAX_BATCH])
 

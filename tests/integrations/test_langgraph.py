@@ -333,6 +333,20 @@ def test_a_subgraph_is_interrupted_in_its_own_namespace(place: StorageConfig) ->
         assert outer.invoke(Command(resume="bob"), config_of("t"))["names"] == ["ann", "ann", "bob"]
 
 
+def test_prune_deletes_the_calls_of_a_subgraph_that_have_ended(place: StorageConfig) -> None:
+    with LuminoraSaver(place) as saver:
+        inner: Any = StateGraph(Named).add_node(ask).add_edge(START, "ask").compile()
+        outer: Any = StateGraph(Named).add_node("inner", inner).add_edge(START, "inner").compile(checkpointer=saver)
+        outer.invoke({"names": ["ann"]}, config_of("t"))
+        outer.invoke(Command(resume="bob"), config_of("t"))
+        outer.invoke({"names": ["cid"]}, config_of("t"))
+        saver.prune(["t"])
+        found = list(saver.list({"configurable": {"thread_id": "t"}}))
+        assert len(found) == 2
+        assert [one.parent_config for one in found] == [None, None]
+        assert outer.invoke(Command(resume="dan"), config_of("t"))["names"][-1] == "dan"
+
+
 def test_an_earlier_checkpoint_begins_another_branch(place: StorageConfig) -> None:
     with LuminoraSaver(place) as saver:
         graph = graph_of(saver)
@@ -657,6 +671,15 @@ def test_list_walks_all_threads_by_id(saver: LuminoraSaver) -> None:
     ]
     assert [one.metadata["step"] for one in saver.list(config_of("t1"), filter={"step": 3})] == [3]
     assert list(saver.list(None, limit=0)) == []
+
+
+@pytest.mark.parametrize("strategy", ["keep_latest", "delete"])
+def test_prune_refuses_a_string_of_threads(strategy: str, saver: LuminoraSaver) -> None:
+    for thread in ("ab", "a", "b"):
+        put(saver, 1, thread=thread)
+    with pytest.raises(TypeError, match="not a str: 'ab'"):
+        saver.prune("ab", strategy=strategy)
+    assert len(list(saver.list(None))) == 3
 
 
 class Loud(JsonPlusSerializer):

@@ -370,11 +370,11 @@ class LuminoraSaver(BaseCheckpointSaver):
     async def _puts(self, place: "_Place", new: "_New", head: "_Head | None") -> tuple[tuple[MemoryPut, ...], "_Head"]:
         """Return the records of a checkpoint, and what the next one is based on."""
         checkpoint = new.checkpoint
-        given = checkpoint["channel_values"]
+        given, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
         stored: dict[str, JSONValue] = {}
         lists: dict[str, _List] = {}
         puts = []
-        for name, version in checkpoint["channel_versions"].items():
+        for name, version in versions.items():
             is_same = head is not None and head.versions.get(name) == version
             if name not in new.versions and head is not None and is_same:
                 if name in head.values:
@@ -390,6 +390,7 @@ class LuminoraSaver(BaseCheckpointSaver):
                     puts.append(self._record(place, place.blob_key(name, version), blob))
             elif name not in new.versions:
                 stored[name] = 0  # of another branch, if it is anywhere
+        stored |= {name: self._dumped(value) for name, value in given.items() if name not in versions}
         document: JSONObject = {
             "id": checkpoint["id"],
             "namespace": place.namespace,
@@ -399,7 +400,7 @@ class LuminoraSaver(BaseCheckpointSaver):
             "values": stored,
         }
         puts.append(self._record(place, place.checkpoint_key(checkpoint["id"]), document))
-        return tuple(puts), _Head(checkpoint["id"], dict(checkpoint["channel_versions"]), stored, lists)
+        return tuple(puts), _Head(checkpoint["id"], dict(versions), stored, lists)
 
     async def _split(
         self, place: "_Place", name: str, value: Any, head: "_Head | None"

@@ -659,6 +659,16 @@ def test_any_string_is_an_id(name: str, place: StorageConfig) -> None:
         assert [one.checkpoint["id"] for one in saver.list(None)] == ["00000002"]
 
 
+def test_a_value_without_a_version_is_kept(saver: LuminoraSaver) -> None:
+    checkpoint = {**checkpoint_of(1, x=[1]), "channel_values": {"x": [1], "y": ["long" * 100]}}
+    saver.put(config_of("t"), checkpoint, {}, checkpoint["channel_versions"])
+    assert values_at(saver, config_of("t")) == {"x": [1], "y": ["long" * 100]}
+    put(saver, 2, parent=1, x=[1, 2])
+    assert values_at(saver, config_of("t")) == {"x": [1, 2]}
+    saver.prune(["t"])
+    assert values_at(saver, config_of("t")) == {"x": [1, 2]}
+
+
 def test_list_walks_all_threads_by_id(saver: LuminoraSaver) -> None:
     for number in range(1, 7):
         put(saver, number, thread=f"t{number % 2}")

@@ -3,17 +3,19 @@
 # pyright: reportMissingImports=false
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.application.exchange.export_import import ImportReceipt, OnExisting
 from luminoracore_sdk.application.exchange.foreign import tool_call
-from luminoracore_sdk.application.ports.records import MessageRecord
+from luminoracore_sdk.application.ports.records import MessageRange, MessageRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
-from luminoracore_sdk.domain.errors import ValidationError
+from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError, ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.session import Session
@@ -122,9 +124,60 @@ class LuminoraSession:
         await completed(self._items.replace(self._key, records))
         return True
 
+    async def _get_compaction_snapshot(
+        self,
+        limit: int,
+        *,
+        prune_prefix: Callable[[Any], bool] | None = None,  # noqa: ARG002  # what it names is read no more, and stays
+    ) -> "_Snapshot | None":
+        """Return the newest items, for ``OpenAIResponsesCompactionSession``, which finds this by its name.
+
+        A subclass may store items in another form: None asks the caller to do without.
+        """
+        if type(self) is not LuminoraSession:
+            return None
+        self._check_open()
+        read = await self._items.read(self._key, MessageRange(limit=limit + 1, newest=True))
+        found = [(record, self._items.item(self._key, record)) for record in read[-limit:]]
+        found = [(record, item) for record, item in found if item is not None]
+
+        async def replace(first: int, records: Sequence[MessageRecord]) -> bool:
+            now = await self._items.read(self._key, MessageRange(after=first - 1))
+            if [one.message_id for one in now] != [one.message_id for one in read if one.position >= first]:
+                return False
+            try:
+                await self._items.storage.replace_tail(
+                    self._key, after=first - 1, messages=records, expected_last=now[-1].position
+                )
+            except (ConflictError, SessionNotFoundError):
+                return False
+            return True
+
+        async def replace_suffix(start: int, output: "Sequence[TResponseInputItem]") -> bool:
+            if start >= len(found):
+                return False
+            return await completed(replace(found[start][0].position, [_record(self._items, item) for item in output]))
+
+        return _Snapshot([item for _, item in found], len(read) <= limit, replace_suffix)
+
     def _check_open(self) -> None:
         if self._is_closed:
             raise RuntimeError("this LuminoraSession is closed; make another one for the same session_id")
+
+
+@attrs.frozen
+class _Snapshot:
+    """The newest items of a session, while it may go on.
+
+    Attributes:
+        items: The items, oldest first.
+        complete: Whether they are all.
+        replace_suffix: Replaces those from an index on by others; False: the session has gone on, nothing was changed.
+    """
+
+    items: "list[TResponseInputItem]"
+    complete: bool
+    replace_suffix: "Callable[[int, Sequence[TResponseInputItem]], Awaitable[bool]]"
 
 
 async def import_history(

@@ -1,7 +1,7 @@
 # pyright: reportMissingImports=false
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES
 
 pytest.importorskip("agents", reason="the extra openai-agents is not installed")
 
-from agents import Agent, OpenAIResponsesCompactionSession, Runner, SessionSettings, SQLiteSession
+from agents import Agent, OpenAIResponsesCompactionSession, RunConfig, Runner, SessionSettings, SQLiteSession
 from agents.extensions.memory import EncryptedSession
 from agents.memory import Session
 
@@ -300,12 +300,15 @@ async def test_the_session_that_encrypts_wraps_it(session: LuminoraSession) -> N
 
 
 class FakeResponses:
-    """Compacts a history to one item."""
+    """Compacts a history to one item, while something else may happen."""
 
-    def __init__(self) -> None:
+    def __init__(self, meanwhile: Callable[[], Awaitable[object]] | None = None) -> None:
         self.responses = self
+        self.meanwhile = meanwhile
 
     async def compact(self, **_: Any) -> Any:
+        if self.meanwhile is not None:
+            await self.meanwhile()
         return type("Compacted", (), {"output": [{"role": "user", "content": "compacted"}], "usage": None})
 
 
@@ -318,12 +321,47 @@ async def test_compaction_replaces_the_history(session: LuminoraSession) -> None
     assert item["content"] == "compacted"  # type: ignore[typeddict-item,unused-ignore]
 
 
+async def run_and_compact(session: LuminoraSession, client: Any, **config: Any) -> list[Any]:
+    """Return the texts of a session after a run that compacts it."""
+    compacting = OpenAIResponsesCompactionSession(
+        "conversation", session, client=client, compaction_mode="input", should_trigger_compaction=lambda _: True
+    )
+    agent = Agent(name="fake", model=FakeModel())
+    await Runner.run(agent, "two", session=compacting, run_config=RunConfig(**config))
+    return [str(item["content"])[:40] for item in await session.get_items()]  # type: ignore[typeddict-item,unused-ignore]
+
+
+async def test_a_limited_session_compacts_what_the_model_has_seen(session: LuminoraSession) -> None:
+    await session.add_items([{"role": "user", "content": text} for text in ("zero", "one")])
+    assert await run_and_compact(session, FakeResponses(), session_settings={"limit": 1}) == ["zero", "compacted"]
+
+
+async def test_what_is_said_while_a_session_is_compacted_stays(session: LuminoraSession) -> None:
+    await session.add_items([{"role": "user", "content": "one"}])
+
+    async def append() -> None:
+        await session.add_items([{"role": "user", "content": "of another worker"}])
+
+    texts = await run_and_compact(session, FakeResponses(append))
+    assert [texts[0], texts[1], texts[3]] == ["one", "two", "of another worker"]
+
+
+async def test_what_takes_the_place_of_the_newest_item_stays(session: LuminoraSession) -> None:
+    async def correct() -> None:
+        await session.pop_item()
+        await session.add_items([{"role": "user", "content": "a correction"}])
+
+    assert await run_and_compact(session, FakeResponses(correct)) == ["two", "a correction"]
+
+
 async def test_a_subclass_is_asked_for_its_own_replacement(quick: LuminoraSession) -> None:
     class Transformed(LuminoraSession):
         pass
 
     replace = LuminoraSession._atomic_replace_items  # noqa: SLF001  # found by this name
     assert await replace(Transformed("s", storage="memory://"), []) is False
+    snapshot = LuminoraSession._get_compaction_snapshot  # noqa: SLF001  # found by this name
+    assert await snapshot(Transformed("s", storage="memory://"), 1) is None
     await quick.add_items(ITEMS[:3])
     assert await replace(quick, [{"role": "user", "content": str(n)} for n in range(1001)]) is True
     assert len(await quick.get_items()) == 1001

@@ -19,7 +19,7 @@ class FakeModel(Model):
     async def get_response(self, system_instructions: Any, input: Any, *_: Any, **__: Any) -> ModelResponse:  # noqa: A002
         asked = [item["content"] for item in input if item.get("role") == "user"]
         answer = assistant_message(f"after {len(asked) - 1}: {asked[-1]}")
-        return ModelResponse(output=[answer], usage=Usage(), response_id=None)
+        return ModelResponse(output=[answer], usage=Usage(), response_id="response")
 
     def stream_response(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError  # the runs of this worker do not stream

@@ -81,8 +81,9 @@ class Listings:
             query = attrs.evolve(query, cursor=page.next_cursor, limit=MAX_PAGE)  # what is wanted is rare
         last = found[limit - 1] if len(found) >= limit else None
         has_more = last is not None and (page.next_cursor is not None or len(found) > limit)
+        backend = self.storage.backend
         return ConversationPage(
-            conversations=[self.codec.summary(record, backend=self.storage.backend) for record in found[:limit]],
+            conversations=[self.codec.summary(record, backend=backend) for record in found[:limit]],
             next_cursor=_text(query.key(last)) if last is not None and has_more else None,
         )
 

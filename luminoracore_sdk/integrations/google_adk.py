@@ -6,11 +6,13 @@ import asyncio
 import json
 import re
 import sqlite3
+import unicodedata
 from asyncio import AbstractEventLoop, Lock
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
@@ -719,14 +721,14 @@ class LuminoraMemoryService(BaseMemoryService):
 
     async def _by_words(self, query: str, ids: Sequence[str]) -> list[Any]:
         """Return the events that have words in common with a query, those with most of them first."""
-        asked = _words(query)
+        asked = set(_WORD.findall(_folded(query)))
         scored: list[tuple[int, Any]] = []
         for session_id in ids:
             for item in await self._items.items(session_id, await self._items.read(session_id)):
                 parts = item.get("content", {}).get("parts", [])
-                text = " ".join(part["text"] for part in parts if "text" in part)
+                text = _folded(" ".join(part["text"] for part in parts if "text" in part))
                 common = asked & _words(text)
-                common |= {word for word in asked - common if not word.isascii() and word in text.casefold()}
+                common |= {word for word in asked - common if not word.isascii() and word in text}
                 if common:
                     scored.append((len(common), item))
         scored.sort(key=lambda one: -one[0])
@@ -750,8 +752,19 @@ def _found_memory(event: Event) -> FoundMemory:
     return FoundMemory(id=event.id, content=event.content, author=event.author, timestamp=said_at)
 
 
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold()
+
+
 def _words(text: str) -> set[str]:
-    return set(_WORD.findall(text.casefold()))
+    """Return the words of a text, and the parts of those that mix Latin letters with others, as Japanese does."""
+    words = set(_WORD.findall(text))
+    mixed = [word for word in words if not word.isascii()]
+    return words.union(*(map("".join, (part for _, part in groupby(word, _is_latin))) for word in mixed))
+
+
+def _is_latin(character: str) -> bool:
+    return character.isascii() or unicodedata.name(character, "").startswith("LATIN")
 
 
 def _remembered(session: StoredSession) -> StoredSession:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 
@@ -674,6 +675,24 @@ async def test_events_of_other_services_are_copied_once(storage: SessionStorage)
     assert (await found(memory, "bird"))[0] == "My bird is called Tweety"
     assert len(await found(memory, "called")) == 3
     assert (await LuminoraSessionService(storage).list_sessions(app_name="app")).sessions == []
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "is_found"),
+    [
+        ("私はPythonでADKを使っています", "Python", True),
+        ("私はPythonでADKを使っています", "adk", True),
+        ("私はPythonでADKを使っています", "thon", False),
+        ("私はCaféでADKを使っています", normalize("NFD", "café"), True),
+        (normalize("NFD", "Meet at the Café"), "Café", True),
+        (normalize("NFD", "プログラミングを学ぶ"), "プログラミング", True),
+        ("Меня зовут Алексей", "алексей", True),
+    ],
+)
+async def test_words_of_every_script_are_found(text: str, query: str, is_found: bool) -> None:
+    async with LuminoraMemoryService("memory://") as memory:
+        await memory.add_events_to_memory(app_name="app", user_id="user", events=[said(text)])
+        assert await found(memory, query) == ([text] if is_found else [])
 
 
 async def test_at_most_ten_are_found(storage: SessionStorage) -> None:

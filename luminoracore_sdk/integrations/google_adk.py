@@ -11,6 +11,7 @@ from asyncio import AbstractEventLoop, Lock
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -832,8 +833,8 @@ def _by_scope(state: Mapping[str, Any]) -> tuple[JSONObject, JSONObject, JSONObj
 
 def _record(items: ItemStore, event: Event, delta: JSONObject, *, timestamp: datetime | None = None) -> MessageRecord:
     """Return the message of an event; equal events have the same id, and others have other ones."""
-    own = {"actions": {"state_delta"}}
-    item = event.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude=own)
+    dump = partial(event.model_dump, exclude_none=True, exclude_defaults=True, exclude={"actions": {"state_delta"}})
+    item = _exact(dump(mode="json"), dump())
     if delta:
         item.setdefault("actions", {})["state_delta"] = delta
     parts = item.get("content", {}).get("parts", [])
@@ -855,6 +856,23 @@ def _record(items: ItemStore, event: Event, delta: JSONObject, *, timestamp: dat
         metadata=metadata,
         timestamp=timestamp,
     )
+
+
+def _exact(dumped: Any, given: Any) -> Any:
+    """Return a value as JSON, with the numbers that pydantic turns into null and the strings that it changes.
+
+    Args:
+        dumped: The value in pydantic's mode ``json``, which has no NaN, no infinities and no lone surrogates.
+        given: The value in its mode ``python``.
+    """
+    if type(given) in (float, str):
+        return given
+    if isinstance(dumped, dict) and isinstance(given, dict) and len(dumped) == len(given):
+        names = [name if type(name) is str else key for key, name in zip(dumped, given, strict=True)]
+        return dict(zip(names, map(_exact, dumped.values(), given.values()), strict=True))
+    if isinstance(dumped, list) and isinstance(given, list | tuple) and len(dumped) == len(given):
+        return list(map(_exact, dumped, given))
+    return dumped
 
 
 def _event_of(message: Message) -> JSONObject | None:

@@ -341,6 +341,20 @@ async def test_events_come_back_equal(service: LuminoraSessionService) -> None:
     assert texts(found)[-len(HOSTILE_TEXTS) :] == HOSTILE_TEXTS
 
 
+async def test_values_that_are_no_strict_json_come_back_equal(service: LuminoraSessionService) -> None:
+    values = {"float": HOSTILE_VALUES, "nul \0 \ud800": HOSTILE_TEXTS[1], "blob": [None, {}, 1.0, True]}
+    answer = types.FunctionResponse(id="1", name="measure", response=values)
+    content = types.Content(role="user", parts=[types.Part(function_response=answer)])
+    session = await service.create_session(**NAMES)
+    await service.append_event(session, Event(author="agent", content=content, custom_metadata=values))
+    (event,) = (await stored(service)).events
+    assert event.content is not None
+    assert event.content.parts is not None
+    assert event.content.parts[0].function_response is not None
+    assert same(event.content.parts[0].function_response.response, values)
+    assert same(event.custom_metadata, values)
+
+
 async def test_values_of_states_come_back_equal(service: LuminoraSessionService) -> None:
     values = {
         f"{prefix}{number}": value for prefix in ("", "app:", "user:") for number, value in enumerate(HOSTILE_VALUES)

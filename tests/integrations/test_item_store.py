@@ -76,10 +76,14 @@ def test_every_json_object_comes_back_equal(item: Any, content: Any) -> None:
     assert same(items.item("s", attrs.evolve(record, position=1)), item)
 
 
+MARKED: list[Any] = [[{"luminora:bytes": "no base 64"}, float("nan")], [{"luminora:bytes": 1}, b""]]
+"""Values that look as bytes do when they are stored."""
+
+
 def test_what_is_not_json_comes_back_equal() -> None:
     items = ItemStore(InMemoryStorage(), "test")
     marked = [{"luminora:bytes": 1, "x": 2}, *([b"x", {"luminora:bytes": value}] for value in (1, "x", "eA==", b"x"))]
-    for value in [*HOSTILE_VALUES, b"\x00\xff", [b""], *marked]:
+    for value in [*HOSTILE_VALUES, b"\x00\xff", [b""], *marked, *MARKED]:
         item = {"content": "text", "value": value}
         assert same(items.item("s", items.record(item, role="user", place=("content",))), item)
     with pytest.raises(TypeError, match="object is not"):

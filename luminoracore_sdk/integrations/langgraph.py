@@ -91,6 +91,8 @@ _HEADS = 256
 _HEADS_BYTES = 32 * 1024 * 1024
 """The bytes of the lists of these checkpoints."""
 _READ_AHEAD = 16
+_ANCESTORS = 64
+"""The checkpoints and writes that are read at once to build a delta channel."""
 _FEW = 2
 """As many records as the greatest checkpoint and its writes mostly have."""
 _READABLE = bytes(range(0x20, 0x7F))
@@ -188,6 +190,10 @@ class LuminoraSaver(BaseCheckpointSaver):
         """Delete older checkpoints; see ``aprune``."""
         run(self.aprune(thread_ids, strategy=strategy))
 
+    def get_delta_channel_history(self, *, config: Any, channels: Sequence[str]) -> Any:
+        """Return what delta channels are built from; see ``aget_delta_channel_history``."""
+        return run(self.aget_delta_channel_history(config=config, channels=channels))
+
     def get_next_version(self, current: Any, channel: None) -> str:  # noqa: ARG002  # the framework passes it
         """Return a version that is greater as text, and that no other branch of the thread has."""
         number = int(str(current).partition(".")[0]) if current is not None else 0
@@ -266,6 +272,57 @@ class LuminoraSaver(BaseCheckpointSaver):
                 if not left:
                     return
 
+    async def aget_delta_channel_history(self, *, config: Any, channels: Sequence[str]) -> Any:
+        """Return the writes of each channel in the ancestors of a checkpoint, oldest first.
+
+        They are those since the nearest ancestor that has a value of the channel, which is the ``seed``.
+        """
+        found: dict[str, Any] = {name: {"writes": []} for name in channels}
+        if not channels:
+            return found
+        left, place = set(channels), _Place.of(config)
+        blobs = self._blobs(place)
+        async for document, records in self._ancestors(place, get_checkpoint_id(config)):
+            for write in reversed(self._pending(records, left)):
+                found[write[1]]["writes"].insert(0, write)
+            if left & document["values"].keys():
+                read = await self._tuple(place, document, blobs, records)
+                values = {} if read is None else read[0].checkpoint["channel_values"]
+                for name in left & values.keys():
+                    found[name]["seed"] = values[name]
+                left -= values.keys()
+            if not left:
+                break
+        return found
+
+    async def _ancestors(
+        self, place: "_Place", checkpoint_id: str | None
+    ) -> AsyncIterator[tuple[Any, Sequence[MemoryRecord]]]:
+        """Yield the ancestors of a checkpoint, the nearest first, with their writes."""
+        if checkpoint_id:
+            record = await self._storage.find_memory(place.scope, place.checkpoint_key(checkpoint_id))
+        else:
+            record, _ = await self._greatest(place)
+        read: dict[str, MemoryRecord] = {}
+        seen: set[str] = set()
+        while record is not None:
+            parent = self._value(record)["parent"]
+            if not parent or parent in seen:  # put again, a checkpoint may be an ancestor of its own
+                return
+            seen.add(parent)
+            key = place.checkpoint_key(parent)
+            if key not in read:  # mostly the next one in the order of keys, behind its writes
+                query = MemoryQuery(prefix=place.checkpoint_key(""), after=f"{key}0", limit=_ANCESTORS, descending=True)
+                read |= {one.key: one for one in await self._storage.list_memories(place.scope, query)}
+            record = read.get(key)
+            if record is not None:
+                yield self._value(record), [one for name, one in read.items() if name.startswith(f"{key}/")]
+            elif (record := await self._storage.find_memory(place.scope, key)) is not None:  # behind very many writes
+                yield (
+                    self._value(record),
+                    await self._storage.list_memories(place.scope, MemoryQuery(prefix=place.writes_prefix(parent))),
+                )
+
     async def _listed(self, config: Any, before: str | None) -> Sequence[tuple[str, "_Place", str]]:
         """Return id, thread and key of the checkpoints that a configuration names, the greatest id first."""
         wanted = get_checkpoint_id(config) if config else None
@@ -330,12 +387,15 @@ class LuminoraSaver(BaseCheckpointSaver):
         )
         return checkpoint_tuple, head
 
-    def _pending(self, records: Sequence[MemoryRecord]) -> Sequence[tuple[str, str, Any]]:
-        """Return the pending writes of a checkpoint, in the order in which they are applied."""
+    def _pending(
+        self, records: Sequence[MemoryRecord], channels: Collection[str] | None = None
+    ) -> Sequence[tuple[str, str, Any]]:
+        """Return the pending writes of a checkpoint, or those of channels, in the order in which they are applied."""
         found = [
             (writes_sort_key(path, document["task"], int(index)), (document["task"], channel, value))
             for document in map(self._value, records)
             for index, (channel, path, value) in document["writes"].items()
+            if channels is None or channel in channels
         ]
         found.sort(key=lambda one: one[0])
         return [(task, channel, self._loaded(value)) for _, (task, channel, value) in found]

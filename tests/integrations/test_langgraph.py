@@ -34,7 +34,7 @@ pytest.importorskip("langgraph.checkpoint.conformance", reason="the extra langgr
 
 from langchain_core.messages import HumanMessage
 from langgraph.channels.delta import DeltaChannel
-from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -639,6 +639,33 @@ def test_delta_channels_are_kept_by_prune_and_copy(place: StorageConfig) -> None
         saver.delete_thread("t")
         assert graph.get_state(config_of("copy")).values == {"names": expected}
         assert graph.invoke({"names": ["dan"]}, config_of("copy")) == {"names": [*expected, "dan", "7"]}
+
+
+@pytest.mark.parametrize("ids", [range(1, 9), range(8, 0, -1), [5, 1, 8, 2, 7, 3, 6, 4]], ids=str)
+def test_a_delta_channel_is_built_from_its_ancestors(ids: Any, saver: LuminoraSaver) -> None:
+    first, *others = ids
+    config = put(saver, first, x="seed")
+    for number in others:
+        saver.put_writes(config, [("x", f"{number} a"), ("y", 1), ("x", f"{number} b")], "task")
+        saver.put_writes(config, [("x", f"{number} {n}") for n in range(100)], "other", "z")
+        for task in range(80 if number == 3 else 0):
+            saver.put_writes(config, [("y", task)], f"many {task}")
+        config = put(saver, number, parent=int(config["configurable"]["checkpoint_id"]))
+    saver.put_writes(config, [("x", "pending")], "task")
+    found = saver.get_delta_channel_history(config=config, channels=["x", "none"])
+    assert found == BaseCheckpointSaver.get_delta_channel_history(saver, config=config, channels=["x", "none"])
+    assert found["x"]["seed"] == "seed"
+    assert len(found["x"]["writes"]) == 7 * 102
+    assert found["none"] == {"writes": []}
+    assert saver.get_delta_channel_history(config=config, channels=[]) == {}
+
+
+def test_ancestors_may_be_a_circle(saver: LuminoraSaver) -> None:
+    put(saver, 1)
+    config = put(saver, 2, parent=1)
+    put(saver, 1, parent=2)
+    saver.put_writes(config, [("x", "own")], "task")
+    assert saver.get_delta_channel_history(config=config, channels=["x"])["x"]["writes"] == [("task", "x", "own")]
 
 
 @pytest.mark.parametrize("name", HOSTILE_IDS, ids=ascii)

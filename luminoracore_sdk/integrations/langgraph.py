@@ -51,7 +51,7 @@ from luminoracore_sdk.domain.recall.terms import Vector, entry_of, model_code
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.values import check_id, from_microseconds, to_microseconds
 from luminoracore_sdk.integrations.importing import OwnStore, opened, time_of
-from luminoracore_sdk.integrations.item_store import ItemStore, Storage, run, stable_id
+from luminoracore_sdk.integrations.item_store import ITEM, ItemStore, Storage, run, stable_id
 
 import_extra("langgraph.checkpoint.base", needed_by="LuminoraSaver", extra="langgraph")
 
@@ -943,6 +943,12 @@ def _common(first: Sequence[Any], second: Sequence[Any]) -> int:
     return next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
 
 
+def _stored_value(items: ItemStore, value: JSONObject) -> JSONObject:
+    """Return a value of a ``LuminoraStore`` as it is stored: wrapped if it is not JSON, or looks as if it were wrapped."""
+    wrapped = items.wrapped(value)
+    return wrapped if "json" in wrapped[ITEM] or items.unwrapped(value) is not None else value
+
+
 def _memory(items: ItemStore, scope: MemoryScope, key: str, value: JSONObject) -> MemoryRecord:
     """Return the record of a value, which is never part of a prompt."""
     now = items.services.clock.now()
@@ -1141,7 +1147,7 @@ def _record_of(items: ItemStore, row: Any, place: str) -> MemoryRecord:
     if not isinstance(value, dict):
         raise ValidationError(f"{place}: the value is no JSON object")
     namespace = prefix.split(".")
-    document: JSONObject = {"namespace": namespace, "key": key, "value": value}
+    document: JSONObject = {"namespace": namespace, "key": key, "value": _stored_value(items, value)}
     if minutes is not None:
         document["ttl"] = minutes
     document["updated_at_us"] = to_microseconds(time_of(updated, place))
@@ -1267,7 +1273,7 @@ class LuminoraStore(BaseStore):
 
         Raises:
             InvalidNamespaceError: A label of a namespace is empty, has a dot or NUL, or is no string; nothing was done.
-            InvalidJSONError: A value is not JSON; nothing was written.
+            TypeError: A value is not JSON; nothing was written. It may have NaN, infinities and bytes.
             ValueError: An operation or an operator of a filter is unknown.
         """
         given = list(ops)
@@ -1315,7 +1321,8 @@ class LuminoraStore(BaseStore):
                 await self._storage.change_memories(scope, new[start:end], deletes=old[start:end])
 
     def _document(self, op: Any, vectors: Sequence[str] | None) -> JSONObject:
-        document: JSONObject = {"namespace": list(op.namespace), "key": str(op.key), "value": dict(op.value)}
+        value = _stored_value(self._items, dict(op.value))
+        document: JSONObject = {"namespace": list(op.namespace), "key": str(op.key), "value": value}
         if op.ttl is not None:
             document["ttl"] = op.ttl
         if op.index is not None:
@@ -1346,7 +1353,8 @@ class LuminoraStore(BaseStore):
         if index is False:
             return []
         fields = index or (self.index_config or {}).get("fields") or ["$"]
-        return [text for field in fields for text in get_text_at_path(value, field)]
+        plain = json.loads(json.dumps(value, default=lambda _: None))  # bytes have no text
+        return [text for field in fields for text in get_text_at_path(plain, field)]
 
     # -- reads -------------------------------------------------------------------------------------
 
@@ -1384,7 +1392,8 @@ class LuminoraStore(BaseStore):
         for (record, document), op in zip(lacking, ops, strict=True):
             if own := vectors.get(id(op)):
                 document["vectors"] = own
-                changed = _memory(self._items, record.scope, record.key, document)
+                stored = {**document, "value": _stored_value(self._items, document["value"])}
+                changed = _memory(self._items, record.scope, record.key, stored)
                 changed = attrs.evolve(changed, expires_at_us=record.expires_at_us)
                 with suppress(ConflictError):
                     await self._storage.put_memory(changed, expected_version=record.version)
@@ -1459,7 +1468,9 @@ class LuminoraStore(BaseStore):
                 await self._storage.touch_memories(scope, batch, expires_at_us=self._expiry(minutes))
 
     def _value(self, record: MemoryRecord) -> Any:
-        return self._items.services.codec.memory(record, backend=self._storage.backend).value
+        document: Any = self._items.services.codec.memory(record, backend=self._storage.backend).value
+        wrapped = self._items.unwrapped(document["value"])
+        return document if wrapped is None else {**document, "value": wrapped}
 
 
 def _owner(namespace: Sequence[str], *, whole: bool = True) -> str:

@@ -944,7 +944,7 @@ def _common(first: Sequence[Any], second: Sequence[Any]) -> int:
 
 
 def _stored_value(items: ItemStore, value: JSONObject) -> JSONObject:
-    """Return a value of a ``LuminoraStore`` as it is stored: wrapped if it is not JSON, or looks as if it were wrapped."""
+    """Return a value of a ``LuminoraStore`` as stored: wrapped if it is not JSON, or looks as if it were wrapped."""
     wrapped = items.wrapped(value)
     return wrapped if "json" in wrapped[ITEM] or items.unwrapped(value) is not None else value
 

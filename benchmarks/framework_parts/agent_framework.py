@@ -26,8 +26,8 @@ class _Provider:
         return len(await self.provider.get_messages(session))
 
     async def close(self) -> None:
-        if hasattr(self.provider, "aclose"):
-            await self.provider.aclose()
+        if hasattr(self.provider, "close"):
+            await self.provider.close()
 
 
 async def _ours(backend: str, place: Place) -> _Provider:

@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 step = @printf '\n── %s ──\n' "$(1)"
 
-.PHONY: help install demo test static lint format types mypy pyright imports collect check coverage docs contract nightly long frameworks python313 suite bench bench-peers bench-large figures clean
+.PHONY: help install demo test static lint format types mypy pyright imports collect check coverage docs contract nightly long frameworks python313 suite suites bench bench-peers bench-large figures clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -46,8 +46,8 @@ demo: $(READY) ## Import a corpus, chat, be killed mid-turn, resume
 test: static check coverage ## Everything that CI checks
 	@printf '\n%s\n' "$$(tail -n 1 $(LOG))"
 
-static: $(READY) ## All checks but the tests, two at a time
-	@$(MAKE) --jobs=2 --output-sync=target pyright mypy collect docs lint imports
+static: $(READY) ## All checks but the package's own tests, two at a time
+	@$(MAKE) --jobs=2 --output-sync=target pyright mypy collect suites docs lint imports
 
 lint: $(READY) ## Style and formatting
 	$(call step,ruff)
@@ -76,6 +76,10 @@ imports: $(READY) ## Check that imports point inwards
 collect: $(READY) ## Find the tests; pytest compiles them once for all processes that run them
 	$(call step,pytest --collect-only)
 	@$(PY) -m pytest --collect-only -qq | sed '/^tests.*: [0-9]*$$/d;/^$$/d'
+
+suites: $(READY) ## The suites that agent frameworks ship, on memory, files and SQLite
+	$(call step,suites of frameworks)
+	@$(PY) -m scripts.framework_tests --suites
 
 check: $(READY) ## All tests, measuring coverage
 	$(call step,pytest)

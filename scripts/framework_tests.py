@@ -4,12 +4,16 @@
 ``sentence-transformers``, which takes 5 GB; what follows ``--`` is passed to pytest. The environments
 are made under ``.venv-frameworks`` from pyproject.toml, and kept until that changes. Each runs the test file of its
 framework and the page that shows how to use it, if there is one.
+
+``python -m scripts.framework_tests --suites``: only the suites that frameworks ship for such classes as ours, on
+memory, files and SQLite, in one environment that has the packages of this one, too.
 """
 
 import hashlib
 import os
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import venv
 from collections.abc import Sequence
@@ -39,10 +43,13 @@ _SUITES = {
     "openai-agents": ["aiosqlite", "sqlalchemy[asyncio]"],
 }
 """What the tests of a framework need besides: its suite, the packages of its own stores, a maker of models."""
+_WITH_SUITE = ("langgraph", "claude-agent-sdk")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the tests of some frameworks; return the number of frameworks whose tests failed."""
+    if list(arguments) == ["--suites"]:
+        return _suites()
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
     chosen, passed = arguments[:end] or FRAMEWORKS, arguments[end + 1 :]
     known = (*FRAMEWORKS, *_LARGE)
@@ -65,6 +72,22 @@ def _fails(name: str, arguments: Sequence[str]) -> bool:
         for run in runs
     ]
     return any(codes)
+
+
+def _suites() -> int:
+    """Run the suites that frameworks ship; return the exit status."""
+    folder = _ENVIRONMENTS / "suites"
+    _say("making the environment of the suites …")
+    venv.create(folder, clear=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "base.pth").write_text(sysconfig.get_path("purelib"))
+    extras = f"luminoracore-sdk[{','.join(_WITH_SUITE)}]"
+    wanted = [extras, *(package for name in _WITH_SUITE for package in _SUITES.get(name, ()))]
+    pip = [sys.executable, "-m", "pip", "--python", str(folder), "install", "--quiet"]
+    subprocess.run([*pip, *wanted], check=True)  # noqa: S603
+    files = [f"tests/integrations/test_{name.replace('-', '_')}.py" for name in _WITH_SUITE]
+    command = [str(folder / "bin" / "python"), "-m", "pytest", "--quiet", "-k", "test_it_passes", *files]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode  # noqa: S603
 
 
 def environment(name: str, *more: str) -> Path:

@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -290,7 +289,7 @@ class ChatRepl:
     def _reader(self) -> Callable[[], str]:
         """Return the function that reads a line, with an editor if the terminal can move its cursor."""
         if self._context.err.is_dumb_terminal:
-            return partial(self._context.err.input, "[bold]you>[/] ")
+            return self._plain_line
         import_extra("prompt_toolkit", needed_by="luminora chat at the keyboard", extra="cli")
         from luminoracore_sdk.cli.keyboard import Keyboard, history_file  # noqa: PLC0415  # takes 0.1 s to import
 
@@ -301,6 +300,13 @@ class ChatRepl:
             except OSError as exc:
                 self._context.say(f"no history is kept: {error_line(exc)}")
         return Keyboard(COMMANDS, history, is_ending=lambda: self._is_ending).read
+
+    def _plain_line(self) -> str:
+        """Return a line; ``input`` would take milliseconds to begin, and forget a signal that comes meanwhile."""
+        self._context.err.print("[bold]you>[/] ", end="")
+        if line := sys.stdin.readline():
+            return line
+        raise EOFError
 
     # -- messages --------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """One message of a conversation."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Self
 
@@ -8,6 +8,7 @@ import attrs
 
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
+from luminoracore_sdk.domain.unchecked import unchecked
 from luminoracore_sdk.domain.values import NamedValue, check_id, parse_time, to_utc
 
 __all__ = [
@@ -174,32 +175,10 @@ def stored_message(
     return _made(to_role(role), content, timestamp, metadata, check_id(message_id, "message id"), position)
 
 
-_new = object.__new__
-_set_role, _set_content, _set_timestamp, _set_metadata, _set_id, _set_position = (
-    getattr(Message, field.name).__set__ for field in attrs.fields(Message)
+_made: Callable[[MessageRole, JSONValue, datetime | None, JSONObject, str | None, int | None], Message] = unchecked(
+    Message
 )
-
-
-def _made(
-    role: MessageRole,
-    content: JSONValue,
-    timestamp: datetime | None,
-    metadata: JSONObject,
-    message_id: str | None,
-    position: int | None,
-) -> Message:
-    """Return a message of validated fields, in a third of the time of ``Message()``, a fifth of ``evolve``.
-
-    It is called twice for each added message, and once for each message that is read.
-    """
-    message = _new(Message)
-    _set_role(message, role)
-    _set_content(message, content)
-    _set_timestamp(message, timestamp)
-    _set_metadata(message, metadata)
-    _set_id(message, message_id)
-    _set_position(message, position)
-    return message
+"""Of validated fields: it is called twice for each added message, and once for each message that is read."""
 
 
 _BRIEF_CHARACTERS = 200

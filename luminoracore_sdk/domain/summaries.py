@@ -10,10 +10,11 @@ import attrs
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, copy_json
 from luminoracore_sdk.domain.message import Message, MessageRole
+from luminoracore_sdk.domain.unchecked import unchecked
 from luminoracore_sdk.domain.usage import Usage
 from luminoracore_sdk.domain.values import to_utc
 
-__all__ = ["ConversationPage", "ConversationSummary", "SessionChange", "watched_from"]
+__all__ = ["ConversationPage", "ConversationSummary", "SessionChange", "stored_conversation", "watched_from"]
 
 _ROLES = frozenset(role.value for role in MessageRole)
 
@@ -81,6 +82,9 @@ class ConversationSummary:
             "created_at": self.created_at.isoformat(),
             "last_activity": self.last_activity.isoformat(),
         }
+
+
+stored_conversation = unchecked(ConversationSummary)
 
 
 @attrs.frozen(kw_only=True)

@@ -50,6 +50,7 @@ class NamedValue(StrEnum):
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def check_id(value: object, what: str = "session id") -> str:
@@ -137,4 +138,4 @@ def to_microseconds(value: datetime) -> int:
 
 def from_microseconds(value: int) -> datetime:
     """Return the aware UTC datetime for a number of microseconds since 1970-01-01 UTC."""
-    return _EPOCH + timedelta(0, 0, value)  # positional arguments take 0.7 µs, a keyword 1.0
+    return _EPOCH + _MICROSECOND * value

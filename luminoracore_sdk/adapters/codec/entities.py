@@ -28,7 +28,7 @@ from luminoracore_sdk.domain.memory import MemoryEntry, MemorySource, MemoryVers
 from luminoracore_sdk.domain.message import Message, MessageRole, brief_text, message_text, stored_message
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import ARCHIVED, PINNED, RESERVED_TAGS, SessionConfig
-from luminoracore_sdk.domain.summaries import ConversationSummary
+from luminoracore_sdk.domain.summaries import ConversationSummary, stored_conversation
 from luminoracore_sdk.domain.usage import counters_of
 from luminoracore_sdk.domain.values import from_microseconds, to_microseconds
 
@@ -145,20 +145,21 @@ class JsonEntityCodec:
         attributes = card.get("attributes", {}) if isinstance(card, dict) else None
         if type(attributes) is not dict or not isinstance(first, _TEXT) or not isinstance(last, _TEXT):
             raise CorruptRecordError(backend=backend, key=key, reason="its card or a brief is of another form")
-        return ConversationSummary(
-            session_id=record.session_id,
-            user_id=record.user_id,
-            title=card.get("title"),
-            attributes=attributes,
-            tags=tuple([tag for tag in record.tags if not tag.startswith(RESERVED_TAGS)]),
-            archived=ARCHIVED in record.tags,
-            pinned=PINNED in record.tags,
-            first_text=first,
-            last_text=last,
-            counters=summary.counters,
-            message_count=record.last_position,
-            created_at=from_microseconds(record.created_at_us),
-            last_activity=from_microseconds(record.updated_at_us),
+        tags = record.tags
+        return stored_conversation(
+            record.session_id,
+            record.user_id,
+            card.get("title"),
+            attributes,
+            tags and tuple([tag for tag in tags if not tag.startswith(RESERVED_TAGS)]),
+            ARCHIVED in tags,
+            PINNED in tags,
+            first,
+            last,
+            summary.counters,
+            record.last_position,
+            from_microseconds(record.created_at_us),
+            from_microseconds(record.updated_at_us),
         )
 
     def message_record(self, message: Message, *, counted: bool = True) -> MessageRecord:

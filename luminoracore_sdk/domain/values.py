@@ -50,7 +50,6 @@ class NamedValue(StrEnum):
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def check_id(value: object, what: str = "session id") -> str:

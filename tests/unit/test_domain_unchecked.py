@@ -10,10 +10,14 @@ import pytest
 from luminoracore_sdk.domain.unchecked import unchecked
 
 
+def _upper(text: str) -> str:
+    return text.upper()
+
+
 @attrs.frozen(kw_only=True)
 class Point:
     x: int
-    label: str = attrs.field(default="", converter=str.upper)
+    label: str = attrs.field(default="", converter=_upper)
 
 
 def test_it_returns_an_instance_of_the_class_without_conversion() -> None:

@@ -154,6 +154,7 @@ def test_a_group_has_an_item_a_session_and_a_receipt_an_append() -> None:
     assert given["ids"] == ("a1", "a2", "a3", "b1", "c1")
     assert given["numbers"] == [1, 1, 1, 2, 3]
     assert given["places"] == [1, 2, 3, 1, 1]
+    assert (given["encoding"], given["encodings"]) == ("json", ())
     receipts = group_receipts(appends, [("c", 1), ("a", 10)])
     assert [receipt and (receipt.first_position, receipt.last_position) for receipt in receipts] == [
         (8, 9),
@@ -161,3 +162,11 @@ def test_a_group_has_an_item_a_session_and_a_receipt_an_append() -> None:
         (1, 1),
         (10, 10),
     ]
+
+
+def test_a_group_of_single_messages_has_no_sizes() -> None:
+    first = message_record("a1")
+    second = attrs.evolve(first, payload=Payload("json-wide", b"1"))
+    given = group_values([Append("a", [first], None, 1), Append("b", [second], None, 1)])
+    assert [given[name] for name in ("expected_lasts", "sizes", "numbers", "places")] == [(), [], [], []]
+    assert given["encodings"] == ("json", "json-wide")

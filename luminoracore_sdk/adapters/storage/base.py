@@ -60,6 +60,7 @@ from luminoracore_sdk.domain.errors import (
     WrongEventLoopError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject
+from luminoracore_sdk.domain.unchecked import unchecked
 from luminoracore_sdk.domain.values import MAX_ID_LENGTH, STORE_OWNER, check_id, to_microseconds
 
 __all__ = [
@@ -238,6 +239,9 @@ class Append:
             len(message.payload.data) + (0 if message.index is None else len(message.index.data))
             for message in self.messages
         )
+
+
+_checked_append = unchecked(Append)
 
 
 @attrs.frozen(kw_only=True)
@@ -826,7 +830,7 @@ class BaseStorage(SessionStorage):
         self._check_batch(messages)
         _check_condition(expected_last, fence)
         now_us = await self._ready()
-        append = Append(session_id, messages, expected_last, now_us, self._deadline(), fence)
+        append = _checked_append(session_id, messages, expected_last, now_us, self._deadline(), fence)
         receipt = await self._append_messages(append)
         self._wakeups.wake(session_id)
         return receipt

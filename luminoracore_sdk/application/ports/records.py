@@ -48,6 +48,7 @@ __all__ = [
     "stored_header",
     "stored_index",
     "stored_payload",
+    "stored_receipt",
     "stored_record",
     "stored_summary",
     "with_indexes",
@@ -475,6 +476,9 @@ class AppendReceipt:
     first_position: int
     last_position: int
     replayed: bool = False
+
+
+stored_receipt: Callable[[int, int, bool], AppendReceipt] = unchecked(AppendReceipt)
 
 
 @attrs.frozen(kw_only=True)

@@ -85,6 +85,24 @@ async def test_64_waiting_appends_are_one_statement(storage: PostgreSQLStorage, 
     assert ["unnest" in query for query in seen] == [False, False, True]  # two alone, then all that waited
 
 
+async def test_waiting_appends_of_any_size_are_one_statement(storage: PostgreSQLStorage, sent: Sent) -> None:
+    sizes = {f"w{number}": number % 4 + 1 for number in range(12)}
+    for name in sizes:
+        await storage.put_session(session_record(name))
+    batches = {name: message_records(size) for name, size in sizes.items()}
+    batches["w9"] = [attrs.evolve(batches["w9"][0], payload=Payload("json+zstd:1", b"\xff")), *batches["w9"][1:]]
+    later = attrs.evolve(batches["w5"][0], message_id="later")
+    appends = [*batches.items(), ("w5", [later])]
+    seen = await sent(asyncio.gather(*(storage.append_messages(name, batch) for name, batch in appends)))
+    assert len(seen) == 3  # two alone, then all that waited
+    batches["w5"].append(later)
+    for name, batch in batches.items():
+        stored = await storage.read_messages(name, MessageRange())
+        assert [(one.position, one.message_id, one.payload) for one in stored] == [
+            (position, one.message_id, one.payload) for position, one in enumerate(batch, 1)
+        ]
+
+
 async def test_64_waiting_puts_of_memories_are_one_statement(storage: PostgreSQLStorage, sent: Sent) -> None:
     names = [f"w{number}" for number in range(66)]
     for name in names:

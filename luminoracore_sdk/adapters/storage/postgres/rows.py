@@ -38,6 +38,7 @@ from luminoracore_sdk.application.ports.records import (
     stored_header,
     stored_index,
     stored_payload,
+    stored_receipt,
     stored_record,
     stored_summary,
 )
@@ -446,18 +447,24 @@ def group_values(appends: Sequence[Append]) -> dict[str, Any]:
         all_adds.append(orjson.dumps(_three(adds)).decode() if adds else None)
         firsts.append(first)
         lasts.append(last)
+    lists = _message_lists([message for of_one in messages.values() for message in of_one])
+    encodings = set(lists["encodings"])
+    if len(encodings) == 1:
+        lists["encodings"] = ()
+    sizes = [] if len(lists["ids"]) == len(messages) else [len(of_one) for of_one in messages.values()]
     return {
         "now": max(append.now_us for append in appends),  # a session that has expired by then is tried alone
         "sessions": list(messages),
-        "expected_lasts": list(expected.values()),
-        "sizes": [len(of_one) for of_one in messages.values()],
+        "expected_lasts": _list(list(expected.values())),
+        "sizes": sizes,
         "folds": folds,
         "adds": _list(all_adds),
         "first_briefs": _list(firsts),
         "last_briefs": _list(lasts),
-        "numbers": [number for number, of_one in enumerate(messages.values(), 1) for _ in of_one],
-        "places": [place for of_one in messages.values() for place in range(1, len(of_one) + 1)],
-        **_message_lists(message for of_one in messages.values() for message in of_one),
+        "numbers": [number for number, size in enumerate(sizes, 1) for _ in range(size)],
+        "places": [place for size in sizes for place in range(1, size + 1)],
+        "encoding": encodings.pop(),
+        **lists,
     }
 
 
@@ -470,7 +477,7 @@ def group_receipts(appends: Sequence[Append], rows: Sequence[Row]) -> list[Appen
             receipts.append(None)
             continue
         first = last - len(append.messages) + 1
-        receipts.append(AppendReceipt(first_position=first, last_position=last))
+        receipts.append(stored_receipt(first, last, False))  # noqa: FBT003  # not replayed
         last_of[append.session_id] = first - 1
     return receipts[::-1]
 

@@ -112,9 +112,14 @@ async def server() -> AsyncIterator[FakeServer]:
     server.released.set()
 
 
-def group_over(server: FakeServer, *, most_requests: int = 1, timeout: float = 30) -> Group:
+def group_over(server: FakeServer, *, most_requests: int = 1, least_share: int = 32, timeout: float = 30) -> Group:
     return GroupCommit(
-        BACKEND, alone=server.alone, together=server.together, most_requests=most_requests, timeout=timeout
+        BACKEND,
+        alone=server.alone,
+        together=server.together,
+        most_requests=most_requests,
+        least_share=least_share,
+        timeout=timeout,
     )
 
 
@@ -173,6 +178,17 @@ async def test_requests_run_up_to_the_limit(server: FakeServer) -> None:
     server.gate.set()
     await asyncio.gather(*tasks)
     assert server.requests[2:] == [["c:m1", "d:m1"]]
+
+
+@pytest.mark.parametrize(("queued", "sizes"), [(9, [5, 4]), (8, [4, 4]), (7, [7]), (1, [1])])
+async def test_a_long_queue_is_divided_among_requests(server: FakeServer, queued: int, sizes: list[int]) -> None:
+    group = group_over(server, most_requests=2, least_share=4)
+    tasks = await start(group, *(an_append(f"s{number}") for number in range(queued + 2)))
+    assert server.requests == [["s0:m1"], ["s1:m1"]]
+    server.gate.set()
+    await asyncio.gather(*tasks)
+    assert [len(request) for request in server.requests[2:]] == sizes
+    assert [one for request in server.requests for one in request] == [f"s{number}:m1" for number in range(queued + 2)]
 
 
 async def test_a_request_holds_at_most_4_megabytes(server: FakeServer, group: Group) -> None:

@@ -4,7 +4,8 @@ A backend whose writes are round trips holds a ``GroupCommit`` and passes it two
 write, the other does several in one request. A write that finds no other in its way is done at once, in the
 caller's task. When the request limit is reached, new writes queue and are flushed together. Callers that one request
 has answered and that write again at once are flushed together too: 64 writers on MongoDB take two thirds of the CPU
-time that they take if the first of them is sent ahead.
+time that they take if the first of them is sent ahead. A long queue is divided among the requests that may begin, so
+that the server works on one while the client prepares the next: 64 writers take 10 to 40 % less time.
 """
 
 import asyncio
@@ -99,17 +100,26 @@ class GroupCommit(Generic[W, R]):
             wrote.
         most_requests: Requests in progress at which new writes queue; those that take longer than 0.1 s do
             not count.
+        least_share: Writes that each of several requests must have for the queue to be divided among them.
         timeout: Longest time that a write may queue, in seconds.
     """
 
     def __init__(
-        self, backend: str, *, alone: Alone[W, R], together: Together[W, R], most_requests: int, timeout: float
+        self,
+        backend: str,
+        *,
+        alone: Alone[W, R],
+        together: Together[W, R],
+        most_requests: int,
+        least_share: int = 32,
+        timeout: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._backend = backend
         self._alone = alone
         self._together = together
         self._most_requests = most_requests
+        self._least_share = least_share
         self._timeout = timeout
         self._queue: deque[_Waiting[W, R]] = deque()
         self._requests: set[_Request] = set()
@@ -134,7 +144,7 @@ class GroupCommit(Generic[W, R]):
         Raises:
             StorageBusyError: The write was queued for ``timeout`` seconds; nothing was written.
         """
-        if self._queue or self._is_starting or write.lane in self._busy or not self._has_room():
+        if self._queue or self._is_starting or write.lane in self._busy or self._room() < 1:
             return await self._enqueue(write)
         request = self._begin([write])
         try:
@@ -176,14 +186,14 @@ class GroupCommit(Generic[W, R]):
         self._start()
         self._timer = self._loop.call_later(_SLOW_SECONDS, self._tick) if self._queue else None
 
-    def _next_group(self) -> list[_Waiting[W, R]]:
-        """Take from the queue what the next request may hold, in order of arrival."""
+    def _next_group(self, most: int) -> list[_Waiting[W, R]]:
+        """Take from the queue what the next request may hold, in order of arrival, at most so many writes."""
         group: list[_Waiting[W, R]] = []
         skipped: deque[_Waiting[W, R]] = deque()
         closed = set(self._busy)  # lanes of which nothing more may be taken
         taken: set[Hashable] = set()
         count = size_bytes = 0
-        while self._queue:
+        while self._queue and len(group) < most:
             waiting = self._queue.popleft()
             write = waiting.write
             if waiting.result.done():  # cancelled or timed out
@@ -203,8 +213,9 @@ class GroupCommit(Generic[W, R]):
 
     # -- requests --------------------------------------------------------------------------------
 
-    def _has_room(self) -> bool:
-        return sum(not request.is_exempt for request in self._requests) < self._most_requests
+    def _room(self) -> int:
+        """Return how many requests may begin."""
+        return self._most_requests - sum(not request.is_exempt for request in self._requests)
 
     def _begin(self, writes: Iterable[W], *, is_exempt: bool = False) -> _Request:
         lanes = frozenset(write.lane for write in writes)
@@ -228,7 +239,11 @@ class GroupCommit(Generic[W, R]):
 
     def _start(self) -> None:
         self._is_starting = False
-        while self._has_room() and (group := self._next_group()):
+        while (room := self._room()) > 0:
+            count = len(self._queue)
+            most = count if count < room * self._least_share else -(-count // room)
+            if not (group := self._next_group(most)):
+                break
             self._send(group)
         self._check_idle()
 

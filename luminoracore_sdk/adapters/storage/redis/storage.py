@@ -107,6 +107,7 @@ _PURGED_AT_ONCE = 1000  # of all buckets together, or ten of each
 _REWRITTEN_AT_ONCE = 200  # messages in one call of the script, which seeks each of them in the list
 COPY_MS = 60_000  # the server removes the copy of a fork that was not completed
 _GROUPS_UNDER_WAY = 2  # the server works on one while the other is prepared; 1 to 4 measured the same
+_LEAST_SHARE = 8  # appends in each of two groups: 16 writers take a quarter less time, 4 in each a fifth
 
 
 class RedisStorage(BaseStorage):
@@ -507,6 +508,7 @@ class RedisStorage(BaseStorage):
                 alone=self._append_alone,
                 together=self._append_group,
                 most_requests=_GROUPS_UNDER_WAY,
+                least_share=_LEAST_SHARE,
                 timeout=self._timeout,
             )
         return await commit.write(append)

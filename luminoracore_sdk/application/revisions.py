@@ -166,18 +166,20 @@ class Revisions:
         removed = await self._decoded(session_id, receipt.removed)
         if receipt.replayed or removed == list(tail):
             return stored
-        known = branches_of(removed[0])  # a redaction has removed them
-        if removed[0].id == tail[0].id:
-            known = list(branches) if known else []
-        (chosen,) = branches_with([], stored)
-        correct = branches_with([branch for branch in known if branch != chosen], removed)
+        known = branches_of(removed[0])  # a redaction may have removed or changed them
+        correct = branches_with([branch for branch in known if not _has(branch, stored[0].id)], removed)
+        redacted = {data.get("id") for branch in known for data in _items(branch) if _is_redacted(data)}
 
         def corrected(message: Message) -> Message:
+            message = _redacted(message) if message.id in redacted else message
             return attrs.evolve(message, metadata={**message.metadata, ALTERNATIVES: correct})
 
         with suppress(MessageNotFoundError):  # another writer has replaced it in turn
             await self._changed(session_id, stored[0].id or "", corrected)
-        return [corrected(stored[0]), *stored[1:]]
+        return [
+            corrected(stored[0]),
+            *[await self.redact(session_id, one.id or "") if one.id in redacted else one for one in stored[1:]],
+        ]
 
     # -- one message -------------------------------------------------------------------------------
 
@@ -204,16 +206,53 @@ class Revisions:
     async def redact(self, session_id: str, message_id: str) -> Message:
         """Remove the content of a message for good, with its metadata and alternatives; id and position stay.
 
+        A message that is not in the conversation is looked for in all alternatives, by a read of the whole history.
+
         Raises:
             MessageNotFoundError: No such message.
         """
+        while True:
+            try:
+                return await self._changed(session_id, message_id, _redacted)
+            except MessageNotFoundError:
+                if (holder := await self._holder(session_id, message_id)) is None:
+                    raise
+            with suppress(MessageNotFoundError):  # another writer has replaced the holder
+                if redacted := await self._redact_alternative(session_id, holder, message_id):
+                    return redacted
+
+    async def _redact_alternative(self, session_id: str, holder: str, message_id: str) -> Message | None:
+        """Redact a message in the alternatives of another one; return it, or None if it is there no more."""
+        found: list[Message] = []
 
         def redacted(message: Message) -> Message:
-            kept = {name: message.metadata[name] for name in _KEPT_WHEN_REDACTED if name in message.metadata}
-            kept = kept if message.role is MessageRole.TOOL else {}
-            return attrs.evolve(message, content="", metadata={**kept, REDACTED: True})
+            found.clear()
+            branches = branches_of(message)
+            for number, branch in enumerate(branches):
+                if _has(branch, message_id):
+                    messages = [
+                        _redacted(one) if one.id == message_id else one for one in self._parsed(session_id, branch)
+                    ]
+                    branches[number] = [one.to_dict() for one in messages]
+                    found.extend(one for one in messages if one.id == message_id)
+            return attrs.evolve(message, metadata={**message.metadata, ALTERNATIVES: branches}) if found else message
 
-        return await self._changed(session_id, message_id, redacted)
+        await self._changed(session_id, holder, redacted)
+        return found[0] if found else None
+
+    async def _holder(self, session_id: str, message_id: str) -> str | None:
+        """Return the id of the message that has a message among its alternatives, or None."""
+        before: int | None = None
+        with suppress(SessionNotFoundError):
+            while True:
+                page = MessageRange(before=before, limit=MAX_BATCH, newest=True)
+                if not (records := await self.storage.read_messages(session_id, page)):
+                    break
+                for message in await self._decoded(session_id, records):
+                    if any(_has(branch, message_id) for branch in branches_of(message)):
+                        return message.id
+                before = records[0].position
+        return None
 
     async def _changed(self, session_id: str, message_id: str, change: Callable[[Message], Message]) -> Message:
         """Change a message, again after each conflict."""
@@ -403,6 +442,27 @@ def branches_of(message: Message) -> list[Any]:
     """Return the alternatives in the metadata of a message, as JSON."""
     found = message.metadata.get(ALTERNATIVES)
     return list(found) if isinstance(found, list) else []
+
+
+def _has(branch: Any, message_id: str | None) -> bool:
+    """Whether a message is in an alternative, which may be damaged."""
+    return any(data.get("id") == message_id for data in _items(branch))
+
+
+def _items(branch: Any) -> list[JSONObject]:
+    """Return the messages of an alternative, which may be damaged, as JSON objects."""
+    return [data for data in branch if isinstance(data, dict)] if isinstance(branch, list) else []
+
+
+def _is_redacted(data: JSONObject) -> bool:
+    metadata = data.get("metadata")
+    return isinstance(metadata, dict) and metadata.get(REDACTED) is True
+
+
+def _redacted(message: Message) -> Message:
+    kept = {name: message.metadata[name] for name in _KEPT_WHEN_REDACTED if name in message.metadata}
+    kept = kept if message.role is MessageRole.TOOL else {}
+    return attrs.evolve(message, content="", metadata={**kept, REDACTED: True})
 
 
 def branches_with(branches: Sequence[Any], tail: Sequence[Message]) -> list[Any]:

@@ -669,6 +669,9 @@ class Sessions:
     async def redact(self, session_id: str, message_id: str) -> Message:
         """Remove the content of a message for good, with its metadata and alternatives; id and position stay.
 
+        A message that is not in the conversation is looked for among all alternatives, by a read of the whole history,
+        and redacted there.
+
         Raises:
             MessageNotFoundError: No such message.
         """

@@ -307,6 +307,57 @@ async def test_redacted_content_is_gone(manager: SessionManager, script: Script)
     assert "Question 1" not in str(script.prompts[-1])
 
 
+async def test_a_message_in_an_alternative_is_redacted(manager: SessionManager, script: Script) -> None:
+    before = await two_turns(manager, script)
+    first = await manager.regenerate("s", before[0].id or "")
+    await manager.regenerate("s", first.id or "")
+    redacted = await manager.redact("s", before[2].id or "")
+    assert (redacted.id, redacted.content, redacted.metadata) == (before[2].id, "", {"redacted": True})
+    after = await said(manager)
+    (answer, question, *others), second = await manager.alternatives("s", after[1].id or "")
+    assert [answer.content, question, *(one.content for one in (*others, *second))] == [
+        *("Answer 1", redacted, "Answer 2", "Answer 3")
+    ]
+    assert after[1].content == "Answer 4"
+    assert "Question 2" not in str(after)
+    assert await manager.redact("s", before[2].id or "") == redacted
+    with pytest.raises(MessageNotFoundError):
+        await manager.redact("s", "absent")
+
+
+async def test_a_redaction_in_an_alternative_that_is_chosen_meanwhile_holds(
+    storage: SessionStorage, services: Services, script: Script
+) -> None:
+    acting = ActsAround(storage)
+    async with SessionManager(acting, services=services) as manager:
+        before = await two_turns(manager, script)
+        answer = await manager.regenerate("s")
+        old = before[3].id or ""
+        async with SessionManager(StorageWrapper(storage), services=services) as other:  # has locks of its own
+            acting.before = lambda: other.redact("s", old)
+            chosen = await manager.choose("s", answer.id or "", 0)
+        assert [(one.id, one.content) for one in chosen] == [(old, "")]
+        after = await said(manager)
+        assert after[3] == chosen[0]
+        assert "Answer 2" not in str(after)
+        assert "Answer 3" in str(after)
+
+
+async def test_a_redaction_in_an_alternative_during_a_regeneration_holds(
+    manager: SessionManager, script: Script, storage: SessionStorage, services: Services
+) -> None:
+    before = await two_turns(manager, script)
+    await manager.regenerate("s")
+    script.may_answer.clear()
+    regenerating = asyncio.create_task(manager.regenerate("s"))
+    await asked(script, 4)
+    async with SessionManager(StorageWrapper(storage), services=services) as other:
+        await other.redact("s", before[3].id or "")
+    script.may_answer.set()
+    alternatives = await manager.alternatives("s", (await regenerating).id or "")
+    assert [branch[0].content for branch in alternatives] == ["", "Answer 3"]
+
+
 async def test_an_unsaved_session_is_changed_on_saving(
     manager: SessionManager, storage: SessionStorage, script: Script
 ) -> None:

@@ -152,8 +152,7 @@ class StorageModel:
         lease, now_us = self.leases.get(session_id), self._now_us()
         if lease is not None and lease.until_us > now_us and lease.holder != holder:
             raise LeaseHeldError(backend="model", session_id=session_id, until_us=lease.until_us, now_us=now_us)
-        fence = lease.fence if lease else 0
-        fence += lease is None or lease.until_us <= now_us
+        fence = now_us if lease is None else lease.fence + (lease.until_us <= now_us)
         self.leases[session_id] = Lease(fence=fence, holder=holder, until_us=now_us + ttl_us)
         return self.leases[session_id]
 

@@ -114,6 +114,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.model = StorageModel(lambda: self.clock.now_us)
         self.fresh = 0
+        self.fences: list[int] = []
         self.context = type(self).place()
         self.factory = self.context.__enter__()
         # One loop for the whole run: the connections of a storage may be bound to it.
@@ -251,17 +252,24 @@ class StorageMachine(RuleBasedStateMachine):
 
     @rule(session_id=_sessions, holder=st.sampled_from("hi"), ttl_us=st.sampled_from((5, 500)), fence=st.integers(0, 3))
     def lease(self, session_id: str, holder: str, ttl_us: int, fence: int) -> None:
-        """Take, renew or release a lease."""
+        """Take, renew or release a lease; ``fence`` says whose, as ``_given`` understands it."""
         self.tick()
         if fence:
+            given = self._given(fence)
             self.agree(
-                lambda: self.model.release_lease(session_id, fence), self.storage.release_lease(session_id, fence=fence)
+                lambda: self.model.release_lease(session_id, given), self.storage.release_lease(session_id, fence=given)
             )
         else:
             self.agree(
                 lambda: self.model.acquire_lease(session_id, holder, ttl_us),
                 self.storage.acquire_lease(session_id, holder=holder, ttl_us=ttl_us),
             )
+            if session_id in self.model.leases:
+                self.fences.append(self.model.leases[session_id].fence)
+
+    def _given(self, number: int) -> int:
+        """Return the fence that was given last (1) or before that, to any session; if there is none, the number."""
+        return self.fences[-number] if number <= len(self.fences) else number
 
     @rule(
         session_id=_sessions,
@@ -275,9 +283,10 @@ class StorageMachine(RuleBasedStateMachine):
         self.tick()
         stored = len(self.model.messages.get(session_id, ()))
         last = stored if isinstance(expected_last, str) else expected_last
+        given = None if fence is None else self._given(fence)
         self.agree(
-            lambda: self.model.append_messages(session_id, batch, last, fence),
-            self.storage.append_messages(session_id, batch, expected_last=last, fence=fence),
+            lambda: self.model.append_messages(session_id, batch, last, given),
+            self.storage.append_messages(session_id, batch, expected_last=last, fence=given),
         )
 
     @rule(session_id=_sessions, batch=_batches())

@@ -178,10 +178,13 @@ def granted(  # the facts of one call
     Raises:
         LeaseHeldError: Another holder has it.
     """
-    fence = lease.fence if lease else 0
-    if lease is None or lease.until_us <= now_us:
-        fence += 1
-    elif lease.holder != holder:
+    if lease is None:
+        fence = now_us
+    elif lease.until_us <= now_us:
+        fence = lease.fence + 1
+    elif lease.holder == holder:
+        fence = lease.fence
+    else:
         raise LeaseHeldError(backend=backend, session_id=session_id, until_us=lease.until_us, now_us=now_us)
     return Lease(fence=fence, holder=holder, until_us=now_us + ttl_us)
 

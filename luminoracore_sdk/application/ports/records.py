@@ -242,8 +242,9 @@ class Lease:
     """The right of one holder to write to a session for a time.
 
     Attributes:
-        fence: 1, 2, 3 …: incremented whenever the lease passes to another holder. An append with an older fence is
-            refused.
+        fence: The time of the session's first lease in microseconds, so that those of a session that was deleted and
+            created again differ; incremented whenever the lease passes to another holder. An append with an older
+            fence is refused.
         holder: The name that the holder gave itself.
         until_us: When the lease ends unless it is renewed.
     """

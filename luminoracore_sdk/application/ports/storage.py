@@ -162,10 +162,10 @@ class SessionStorage(ABC):
     async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
         """Take or renew the lease of a session; neither is a change of the session.
 
-        A lease that has ended, or was released, passes to whoever asks, and its fence is incremented. The holder of a
-        lease that has not ended renews it, and its fence stays. Whether it has ended is judged by the clock of the
-        caller, so the clocks of processes must differ by less than ``ttl_us``; the fence protects what is stored even
-        if they do not.
+        The fence of the first lease is its time. A lease that has ended, or was released, passes to whoever asks, and
+        its fence is incremented. The holder of a lease that has not ended renews it, and its fence stays. Whether it
+        has ended is judged by the clock of the caller, so the clocks of processes must differ by less than ``ttl_us``;
+        the fence protects what is stored even if they do not.
 
         Args:
             session_id: An existing session.

@@ -104,7 +104,7 @@ class TenantContract(ContractBase):
         assert await self.texts(storage) == self.filled("here")
 
     async def test_the_same_id_of_two_tenants_is_two_sessions(
-        self, storage: SessionStorage, elsewhere: SessionStorage
+        self, storage: SessionStorage, elsewhere: SessionStorage, clock: ManualClock
     ) -> None:
         await self.fill_tenant(storage, "here")
         await self.fill_tenant(elsewhere, "there")
@@ -113,7 +113,8 @@ class TenantContract(ContractBase):
         await elsewhere.update_message("s", 1, payload=_PAYLOAD, expected=json_payload({"content": "there"}))
         await elsewhere.truncate_messages("s", after=1)
         await elsewhere.acquire_lease("s", holder="there", ttl_us=1_000_000)
-        assert (await storage.acquire_lease("s", holder="here", ttl_us=1_000_000)).fence == 1
+        clock.advance_us(1)
+        assert (await storage.acquire_lease("s", holder="here", ttl_us=1_000_000)).fence == clock.now_us
         await elsewhere.fork_session("s", session_record("f"), at=1)
         assert await storage.find_session("f") is None
         await elsewhere.replace_tail("s", after=0, messages=message_records(1, prefix="new"))

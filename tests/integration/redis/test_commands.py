@@ -65,8 +65,8 @@ async def every_call(storage: RedisStorage, clock: ManualClock) -> None:
         found = await storage.find_message(name, "new1")
         assert found is not None
         await storage.update_message(name, 2, payload=NEW, expected=found.payload)
-        await storage.acquire_lease(name, holder="h", ttl_us=1)
-        await storage.release_lease(name, fence=1)
+        lease = await storage.acquire_lease(name, holder="h", ttl_us=1)
+        await storage.release_lease(name, fence=lease.fence)
         await storage.fork_session(name, session_record(f"fork of {name}", ttl_us=ttl_us), at=2)
         with pytest.raises(ConflictError):
             await storage.fork_session(name, session_record(f"fork of {name}"), at=2)

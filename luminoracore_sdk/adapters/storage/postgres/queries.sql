@@ -191,7 +191,7 @@ RETURNING 1;
 -- name: acquire_lease
 -- No row: no live session, or another holder has the lease.
 UPDATE luminora_sessions
-   SET fence = CASE WHEN lease_until_us > :now THEN fence ELSE coalesce(fence, 0) + 1 END,
+   SET fence = CASE WHEN lease_until_us > :now THEN fence ELSE coalesce(fence + 1, :now) END,
        holder = :holder, lease_until_us = :until
  WHERE session_id = :session AND (ttl_us IS NULL OR updated_at_us + ttl_us > :now)
    AND (lease_until_us IS NULL OR lease_until_us <= :now OR holder = :holder)

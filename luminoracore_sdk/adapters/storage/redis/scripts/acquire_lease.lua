@@ -4,7 +4,7 @@
 local now, holder = ARGV[1], ARGV[2]
 local found, refusal = live(now, 'lease')
 if not found then return refusal end
-local fence = 0
+local fence = tonumber(now)
 if found.lease ~= '' then
   local latest, ends, held_by = string.match(found.lease, '^(%d+)%z(%-?%d+)%z(%Z+)$')
   if not latest then return {'damaged'} end
@@ -14,8 +14,6 @@ if found.lease ~= '' then
   elseif held_by ~= holder then
     return {'held', ends}
   end
-else
-  fence = 1
 end
-redis.call('HSET', KEYS[1], 'lease', fence .. NUL .. ARGV[3] .. NUL .. holder)
+redis.call('HSET', KEYS[1], 'lease', string.format('%.0f', fence) .. NUL .. ARGV[3] .. NUL .. holder)
 return {'ok', fence}

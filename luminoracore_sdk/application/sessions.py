@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from copy import copy
 from datetime import date, datetime
 from functools import partial
@@ -42,7 +42,13 @@ from luminoracore_sdk.application.turns import (
 from luminoracore_sdk.application.users import UserSessions
 from luminoracore_sdk.domain.chat import ChatResponse, ProviderConfig
 from luminoracore_sdk.domain.conversation import Conversation
-from luminoracore_sdk.domain.errors import ConfigurationError, ConflictError, SessionNotFoundError, ValidationError
+from luminoracore_sdk.domain.errors import (
+    ConfigurationError,
+    ConflictError,
+    LuminoraCoreSDKError,
+    SessionNotFoundError,
+    ValidationError,
+)
 from luminoracore_sdk.domain.json_value import JSONObject, check_json
 from luminoracore_sdk.domain.message import Message
 from luminoracore_sdk.domain.personality import check_personality, merge_personality
@@ -615,8 +621,8 @@ class Sessions:
 
         Ids and positions of the messages stay; personality, provider, settings and memories are copied; the new
         session's ``metadata["parent"]`` names the old one and the position. Afterwards the two are independent. The
-        messages are copied in one step, then the memories; a call that was killed in between is completed by the same
-        call with the same ``new_session_id``.
+        messages are copied in one step, then the memories. A call that fails or is cancelled in between is completed by
+        the same call with the same ``new_session_id``; without one, it deletes the copy.
 
         Args:
             session_id: An existing session.
@@ -637,8 +643,12 @@ class Sessions:
             self._providers.share(session_id, new_id)
             if copied:
                 await self._sessions.change(new_id, fork.completed)
-        except (ConflictError, SessionNotFoundError):
-            await self._delete_fork_of_erased(session_id, new_id)
+        except BaseException as exc:
+            if new_session_id is None:  # the caller has no id with which to complete it
+                with suppress(LuminoraCoreSDKError):
+                    await self.delete_session(new_id)
+            if isinstance(exc, ConflictError | SessionNotFoundError):
+                await self._delete_fork_of_erased(session_id, new_id)
             raise
         await self._delete_fork_of_erased(session_id, new_id)
         return new_id

@@ -158,6 +158,48 @@ class RedactsInTheSource(StorageWrapper):
         return await super().fork_session(source_id, record, at=at, rewrite=rewrite)
 
 
+class HoldsMemories(StorageWrapper):
+    """Waits, or fails, before a memory of a fork is stored."""
+
+    reached: asyncio.Event
+    error: Exception | None = None
+
+    async def change_memories(
+        self,
+        scope: MemoryScope,
+        puts: Sequence[MemoryPut] = (),
+        *,
+        deletes: Sequence[str] = (),
+        max_entries: int | None = None,
+    ) -> list[MemoryRecord]:
+        if scope.owner_id != "s":
+            self.reached.set()
+            if self.error:
+                raise self.error
+            await asyncio.Event().wait()
+        return await super().change_memories(scope, puts, deletes=deletes, max_entries=max_entries)
+
+
+@pytest.mark.parametrize("error", [None, StorageUnavailableError("memory", "gone")])
+async def test_a_fork_without_a_given_id_is_made_whole_or_not(
+    storage: SessionStorage, script: Script, error: Exception | None
+) -> None:
+    holding = HoldsMemories(storage)
+    holding.reached, holding.error = asyncio.Event(), error
+    async with SessionManager(holding) as manager:
+        await begin(manager, script)
+        for new_session_id, left in ((None, ["s"]), ("new", ["s", "new"])):
+            holding.reached.clear()
+            forking = asyncio.create_task(manager.fork("s", new_session_id=new_session_id))
+            async with asyncio.timeout(5):
+                await holding.reached.wait()
+            if error is None:
+                forking.cancel()
+            with pytest.raises((asyncio.CancelledError, StorageUnavailableError)):
+                await forking
+            assert sorted(await manager.list_sessions(), reverse=True) == left
+
+
 async def test_what_is_redacted_before_the_copy_is_not_in_its_summary(script: Script) -> None:
     async with SessionManager(RedactsInTheSource(InMemoryStorage())) as manager:
         await begin(manager, script)

@@ -31,7 +31,7 @@ def test_the_instance_is_frozen_and_like_any_other() -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         point.x = 2  # type: ignore[misc]
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        del point.x
+        del point.x  # pyright: ignore[reportAttributeAccessIssue]
     assert point == Point(x=1, label="A")
     assert hash(point) == hash(Point(x=1, label="A"))
     assert pickle.loads(pickle.dumps(point)) == copy.copy(point) == attrs.evolve(point) == point  # noqa: S301

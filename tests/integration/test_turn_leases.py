@@ -73,10 +73,14 @@ async def test_a_holder_that_was_stopped_changes_nothing(
 async def test_a_lease_is_free_again_after_the_block(storage: SessionStorage) -> None:
     one, other = await two(storage)
     fences: list[int] = []
-    with pytest.raises(RuntimeError, match="within"):
+
+    async def fail() -> None:
         async with one.turn_lease("s") as old:
             fences.append(old.fence)
             raise RuntimeError("within")
+
+    with pytest.raises(RuntimeError, match="within"):
+        await fail()
     async with other.turn_lease("s") as lease:
         assert fences == [lease.fence - 1]
     with pytest.raises(SessionNotFoundError):

@@ -37,7 +37,13 @@ import attrs
 
 from luminoracore_sdk.adapters.portal import portal
 from luminoracore_sdk.application.off_loop import off_loop
-from luminoracore_sdk.application.ports.records import MAX_BATCH, MessageRange, MessageRecord
+from luminoracore_sdk.application.ports.records import (
+    MAX_BATCH,
+    MemoryRecord,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+)
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.tombstones import is_erased
 from luminoracore_sdk.bootstrap.config import StorageConfig, StorageType, storage_config_from_url
@@ -51,6 +57,7 @@ from luminoracore_sdk.domain.errors import (
     SessionNotFoundError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue, check_json
+from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.message import Message, is_deleted
 from luminoracore_sdk.domain.pieces import LARGE
 from luminoracore_sdk.domain.session import Session
@@ -458,6 +465,24 @@ class ItemStore:
             with suppress(ConflictError):
                 await self.storage.put_session(record, expected_version=session.version)
                 return
+
+    # -- memories ----------------------------------------------------------------------------------
+
+    def memory(self, scope: MemoryScope, key: str, value: JSONObject) -> MemoryRecord:
+        """Return the record of a memory, which is never part of a prompt."""
+        now = self.services.clock.now()
+        entry = MemoryEntry(key=key, value=value, created_at=now, updated_at=now, importance=0.0)
+        return self.services.codec.memory_record(scope, entry, decay_factor=None)
+
+    def memory_value(self, record: MemoryRecord) -> Any:
+        """Return the value of a memory; what ``wrapped`` holds is unwrapped.
+
+        Raises:
+            CorruptRecordError: The payload is damaged.
+        """
+        value = self.services.codec.memory(record, backend=self.storage.backend).value
+        unwrapped = self.unwrapped(value)
+        return value if unwrapped is None else unwrapped
 
 
 def _checked(storage: object) -> SessionStorage:

@@ -44,7 +44,6 @@ from luminoracore_sdk.domain.errors import (
     ValidationError,
 )
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
-from luminoracore_sdk.domain.memory import MemoryEntry
 from luminoracore_sdk.domain.recall.index import MEMORY, Document, ScopeIndex
 from luminoracore_sdk.domain.recall.ranking import COSINE_UNIT, Query, cosines, rank
 from luminoracore_sdk.domain.recall.terms import Vector, entry_of, model_code
@@ -700,7 +699,7 @@ class LuminoraSaver(BaseCheckpointSaver):
         return _Blobs(self._items, place)
 
     def _record(self, place: "_Place", key: str, value: JSONObject, version: int | None = None) -> MemoryPut:
-        return MemoryPut(_memory(self._items, place.scope, key, value), version)
+        return MemoryPut(self._items.memory(place.scope, key, value), version)
 
     def _value(self, record: MemoryRecord) -> Any:
         return self._items.services.codec.memory(record, backend=self._storage.backend).value
@@ -949,13 +948,6 @@ def _stored_value(items: ItemStore, value: JSONObject) -> JSONObject:
     return wrapped if "json" in wrapped[ITEM] or items.unwrapped(value) is not None else value
 
 
-def _memory(items: ItemStore, scope: MemoryScope, key: str, value: JSONObject) -> MemoryRecord:
-    """Return the record of a value, which is never part of a prompt."""
-    now = items.services.clock.now()
-    entry = MemoryEntry(key=key, value=value, created_at=now, updated_at=now, importance=0.0)
-    return items.services.codec.memory_record(scope, entry, decay_factor=None)
-
-
 def _packed(tagged: tuple[str, bytes]) -> Any:
     """Return bytes and their tag as JSON: as text where most of them are, or in base 64."""
     tag, data = tagged
@@ -1152,7 +1144,7 @@ def _record_of(items: ItemStore, row: Any, place: str) -> MemoryRecord:
         document["ttl"] = minutes
     document["updated_at_us"] = to_microseconds(time_of(updated, place))
     return attrs.evolve(
-        _memory(items, MemoryScope("user", _owner(namespace)), stable_id(key), document),
+        items.memory(MemoryScope("user", _owner(namespace)), stable_id(key), document),
         created_at_us=to_microseconds(time_of(created, place)),
         expires_at_us=None if expires is None else to_microseconds(time_of(expires, place)),
     )
@@ -1311,7 +1303,7 @@ class LuminoraStore(BaseStore):
                 deletes.setdefault(owner, []).append(key)
             else:
                 document = self._document(op, vectors.get(id(op)))
-                record = _memory(self._items, MemoryScope("user", owner), key, document)
+                record = self._items.memory(MemoryScope("user", owner), key, document)
                 puts.setdefault(owner, []).append(MemoryPut(attrs.evolve(record, expires_at_us=self._expiry(op.ttl))))
         for owner in puts.keys() | deletes.keys():
             new, old = puts.get(owner, []), deletes.get(owner, [])
@@ -1393,7 +1385,7 @@ class LuminoraStore(BaseStore):
             if own := vectors.get(id(op)):
                 document["vectors"] = own
                 stored = {**document, "value": _stored_value(self._items, document["value"])}
-                changed = _memory(self._items, record.scope, record.key, stored)
+                changed = self._items.memory(record.scope, record.key, stored)
                 changed = attrs.evolve(changed, expires_at_us=record.expires_at_us)
                 with suppress(ConflictError):
                     await self._storage.put_memory(changed, expected_version=record.version)

@@ -1,30 +1,49 @@
-"""``LuminoraSessionRepository``: the sessions of Strands Agents, on every backend."""
+"""``LuminoraSessionRepository`` and ``LuminoraStorage``: sessions and storage of Strands Agents, on every backend."""
 
 # pyright: reportMissingImports=false
 
+import asyncio
+import builtins
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 import attrs
 
 from luminoracore_sdk.adapters.optional import import_extra
 from luminoracore_sdk.application.exchange.foreign import tool_call
-from luminoracore_sdk.application.ports.records import MAX_PAGE, MessageRange, MessageRecord, SessionQuery
-from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
+from luminoracore_sdk.application.ports.records import (
+    MAX_PAGE,
+    MemoryQuery,
+    MemoryScope,
+    MessageRange,
+    MessageRecord,
+    SessionQuery,
+)
+from luminoracore_sdk.domain.errors import ConflictError, LuminoraCoreSDKError, SessionNotFoundError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.session import Session as StoredSession
+from luminoracore_sdk.domain.values import MAX_ID_LENGTH
 from luminoracore_sdk.integrations.item_store import ITEM, ItemStore, Storage, composed_id, run, stable_id, text_place
 
 import_extra("strands", needed_by="LuminoraSessionRepository", extra="strands")
 
 from strands.session.session_repository import SessionRepository  # noqa: E402
-from strands.types.exceptions import SessionException  # noqa: E402
+from strands.storage import Storage as StrandsStorage  # noqa: E402
+from strands.types.exceptions import SessionException, StorageError  # noqa: E402
 from strands.types.session import Session, SessionAgent, SessionMessage  # noqa: E402
 
 if TYPE_CHECKING:
     from strands.multiagent import MultiAgentBase
 
-__all__ = ["LuminoraSessionRepository"]
+__all__ = ["LuminoraSessionRepository", "LuminoraStorage"]
+
+_BLOBS = MemoryScope("user", "strands-storage")
+_CUT = MAX_ID_LENGTH - 65
+"""What is kept of a key that is too long, before # and a digest."""
 
 
 class LuminoraSessionRepository(SessionRepository):
@@ -250,3 +269,100 @@ def _without_document(session: StoredSession) -> StoredSession:
 
 def _multi_agent_id(session_id: str, multi_agent_id: str) -> str:
     return composed_id(session_id, "multi-agent", multi_agent_id)
+
+
+class LuminoraStorage(StrandsStorage[str, str]):
+    """Keeps bytes by key, for agents and ``SnapshotSessionManager``; implements ``strands.storage.Storage``.
+
+    Each value is a memory of one reserved owner. A value is replaced as a whole: of two writers of one key the last
+    wins, as with every storage of the framework, and a write that is cancelled or killed leaves the old value or the
+    new one. A key is any string and is taken as it is: unlike the framework's own storages, ``a//b`` is not ``a/b``,
+    and ``..``, backslashes and the empty string are valid. ``search`` reads every value and counts words.
+
+    Args:
+        storage: A storage, which stays open, or its configuration or URL; see ``ItemStore``.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._items = ItemStore(storage, "strands")
+        self._storage = self._items.storage
+
+    async def write(self, key: str, data: bytes) -> None:
+        """Store bytes under a key, and replace those that there are.
+
+        Raises:
+            StorageError: They cannot be stored, or exceed what the backend takes: 16 MB on MongoDB.
+        """
+        try:
+            value: str | bytes = bytes(data).decode()  # as text it is smaller, and better compressed
+        except UnicodeDecodeError:
+            value = bytes(data)
+        with self._translated("write", key):
+            document = self._items.wrapped({"key": key, "data": value})
+            await self._storage.put_memory(self._items.memory(_BLOBS, _stored_key(key), document))
+
+    async def read(self, key: str) -> bytes | None:
+        """Return the bytes of a key, or None.
+
+        Raises:
+            StorageError: The backend does not answer, or what it has is damaged.
+        """
+        with self._translated("read", key):
+            document = await self._document(_stored_key(key))
+        if document is None:
+            return None
+        data: str | bytes = document["data"]
+        return data.encode() if isinstance(data, str) else data
+
+    async def delete(self, key: str) -> None:
+        """Delete the bytes of a key, if there are any.
+
+        Raises:
+            StorageError: The backend does not answer.
+        """
+        with self._translated("delete", key):
+            await self._storage.delete_memory(_BLOBS, _stored_key(key))
+
+    async def list(self, query: str = "") -> builtins.list[str]:
+        """Return the keys that begin with a prefix, sorted by code points; values of short keys are not read.
+
+        Raises:
+            StorageError: The backend does not answer.
+        """
+        found: builtins.list[str] = []
+        pages = MemoryQuery(prefix=_quoted(query)[:_CUT], limit=MAX_PAGE, with_payload=False)
+        with self._translated("list", query):
+            while page := await self._storage.list_memories(_BLOBS, pages):
+                stored = [record.key for record in page]
+                found += (unquote(key, errors="surrogatepass") for key in stored if "#" not in key)
+                cut = await asyncio.gather(*(self._document(key) for key in stored if "#" in key))
+                found += (document["key"] for document in cut if document is not None)
+                pages = attrs.evolve(pages, after=stored[-1])
+        return sorted(key for key in found if key.startswith(query))
+
+    async def close(self) -> None:
+        """Close the storage, if it was made here."""
+        await self._items.close()
+
+    async def _document(self, stored_key: str) -> Any:
+        record = await self._storage.find_memory(_BLOBS, stored_key)
+        return None if record is None else self._items.memory_value(record)
+
+    @contextmanager
+    def _translated(self, action: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except LuminoraCoreSDKError as exc:
+            raise StorageError(f"cannot {action} {key!a} on {self._storage.backend}: {exc}") from exc
+
+
+def _quoted(key: str) -> str:
+    """Return a key without # and what ids do not allow; that of a prefix is a prefix of it."""
+    return quote(key, safe="/ !$&'()*+,:;=@~", errors="surrogatepass")
+
+
+def _stored_key(key: str) -> str:
+    name = _quoted(key)
+    if 0 < len(name) <= MAX_ID_LENGTH:
+        return name
+    return f"{name[:_CUT]}#{sha256(name.encode()).hexdigest()}"

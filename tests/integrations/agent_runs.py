@@ -37,10 +37,12 @@ class AgentRuns:
     def _home(self, tmp_path: Path) -> None:
         self._environment = process_environment(tmp_path)
 
-    def _start(self, store: StorageConfig, command: str, argument: str = "") -> subprocess.Popen[str]:
+    def _start(
+        self, store: StorageConfig, command: str, argument: str = "", *, session_id: str = "run"
+    ) -> subprocess.Popen[str]:
         given = {name: value for name, value in attrs.asdict(store).items() if value is not None}
         return subprocess.Popen(
-            [sys.executable, str(_WORKER), self.framework, json.dumps(given), "run", command, argument],
+            [sys.executable, str(_WORKER), self.framework, json.dumps(given), session_id, command, argument],
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

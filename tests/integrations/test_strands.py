@@ -1,6 +1,8 @@
 # pyright: reportMissingImports=false
 
-from collections.abc import Iterator
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,12 +16,14 @@ from tests.integrations.values import HOSTILE_IDS, HOSTILE_TEXTS, HOSTILE_VALUES
 pytest.importorskip("strands", reason="the extra strands is not installed")
 
 from strands import Agent, tool
+from strands.session import SnapshotSessionManager
 from strands.session.repository_session_manager import RepositorySessionManager
-from strands.types.exceptions import SessionException
+from strands.storage import Storage
+from strands.types.exceptions import SessionException, StorageError
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from luminoracore_sdk.integrations.item_store import ItemStore, run
-from luminoracore_sdk.integrations.strands import LuminoraSessionRepository
+from luminoracore_sdk.integrations.strands import LuminoraSessionRepository, LuminoraStorage
 from tests.integrations.workers.strands_agent import FakeModel
 
 SESSION = Session(session_id="s", session_type=SessionType.AGENT)
@@ -235,3 +239,189 @@ async def test_messages_can_be_read_by_a_session_manager(sqlite: StorageConfig) 
     assert found[2].metadata["tool_calls"][0]["function"]["name"] == "add"
     assert found[3].metadata["tool_call_id"] == "1"
     repository.close()
+
+
+# -- LuminoraStorage -------------------------------------------------------------------------------
+
+DATA = [
+    b"",
+    b"{}",
+    b"\x00\xff",
+    bytes(range(256)),
+    "caf\u00e9 \0 \N{FAMILY}".encode(),
+    b"\xef\xbb\xbf{}\r\n",
+    b"x" * 5_000_000,
+]
+
+
+@pytest.fixture
+async def blobs(store: StorageConfig) -> AsyncIterator[LuminoraStorage]:
+    blobs = LuminoraStorage(store)
+    yield blobs
+    await blobs.close()
+
+
+def snapshots_of(blobs: LuminoraStorage, **settings: Any) -> tuple[Agent, SnapshotSessionManager]:
+    manager = SnapshotSessionManager("s", storage=blobs, **settings)
+    return Agent(agent_id="a", model=FakeModel(), session_manager=manager, callback_handler=None), manager
+
+
+class TestSnapshotRuns(AgentRuns):
+    framework = "strands_snapshots"
+
+    async def test_a_session_manager_reads_the_conversation(self, shared_store: StorageConfig) -> None:
+        """A snapshot is no conversation, and no session."""
+        self._run(shared_store, "turns", "one two")
+        async with create_storage(shared_store) as storage, SessionManager(storage) as manager:
+            assert (await manager.list_conversations()).conversations == []
+
+    def test_two_processes_at_once_lose_nothing(self, shared_store: StorageConfig) -> None:
+        """The manager stores whole agents: of one session the last writer wins, so each process has a session."""
+        words = {name: [f"{name}-{number}" for number in range(8)] for name in "ab"}
+        processes = [self._start(shared_store, "turns", " ".join(own), session_id=name) for name, own in words.items()]
+        for process in processes:
+            self._finished(process)
+        for name, own in words.items():
+            asked = self._finished(self._start(shared_store, "texts", session_id=name))[0]
+            assert asked[::2] == own
+
+
+async def test_stored_bytes_come_back_equal(blobs: LuminoraStorage) -> None:
+    assert isinstance(blobs, Storage)
+    assert await blobs.read("k") is None
+    for data in DATA:
+        await blobs.write("k", data)
+        assert await blobs.read("k") == data
+    await blobs.write("k", bytearray(b"\x00copied"))
+    assert await blobs.read("k") == b"\x00copied"
+    await blobs.delete("k")
+    await blobs.delete("k")
+    assert await blobs.read("k") is None
+    assert await blobs.list("") == []
+
+
+async def test_keys_are_listed_by_prefix(blobs: LuminoraStorage) -> None:
+    long = "s/" + "\u00e9" * 300
+    keys = ["s/b", "s/a/1", "s/a", "s", "t/%2F", "t/a\\b", "s/Z", long + "1", long + "2", long]
+    for key in keys:
+        await blobs.write(key, key.encode())
+    assert await blobs.list("") == sorted(keys)
+    assert await blobs.list("s/") == sorted(key for key in keys if key.startswith("s/"))
+    assert await blobs.list("s/a") == ["s/a", "s/a/1"]
+    assert await blobs.list(long) == [long, long + "1", long + "2"]
+    assert await blobs.list(long + "1") == [long + "1"]
+    assert await blobs.list("t/%") == ["t/%2F"]
+    assert await blobs.list("x") == []
+    await blobs.delete(long)
+    assert await blobs.list(long) == [long + "1", long + "2"]
+    assert await blobs.read(long + "2") == (long + "2").encode()
+
+
+async def test_more_keys_than_a_page_are_listed(sqlite: StorageConfig) -> None:
+    blobs = LuminoraStorage(sqlite)
+    keys = [f"k/{number:04}" for number in range(1001)]
+    await asyncio.gather(*(blobs.write(key, b"") for key in keys))
+    assert await blobs.list("k/") == keys
+    await blobs.close()
+
+
+@pytest.mark.parametrize("key", [*HOSTILE_IDS, "", "/", "..", "a//b"], ids=ascii)
+async def test_any_string_is_a_key(key: str, sqlite: StorageConfig) -> None:
+    blobs = LuminoraStorage(sqlite)
+    await blobs.write(key, b"1")
+    await blobs.write(f"{key}2", b"2")
+    assert (await blobs.read(key), await blobs.read(f"{key}2")) == (b"1", b"2")
+    assert await blobs.list(key) == [key, f"{key}2"]
+    await blobs.delete(f"{key}2")
+    assert await blobs.list("") == [key]
+    await blobs.close()
+
+
+async def test_writers_at_once_lose_no_key(blobs: LuminoraStorage) -> None:
+    await asyncio.gather(*(blobs.write(f"k/{number:02}", str(number).encode()) for number in range(32)))
+    found = await asyncio.gather(*map(blobs.read, await blobs.list("k/")))
+    assert found == [str(number).encode() for number in range(32)]
+
+
+async def test_a_cancelled_write_is_whole_or_absent(blobs: LuminoraStorage) -> None:
+    old, new = b"old" * 10_000, b"new" * 10_000
+    await blobs.write("k", old)
+    for turns in range(12):
+        task = asyncio.create_task(blobs.write("k", new))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            assert await blobs.read("k") in (old, new)
+        else:
+            assert await blobs.read("k") == new
+        await blobs.write("k", old)
+    assert await blobs.read("k") == old
+
+
+async def test_stored_content_is_searched(blobs: LuminoraStorage) -> None:
+    await blobs.write("notes/one.md", b"The dark mode toggle")
+    await blobs.write("notes/two.md", b"Nothing of the kind")
+    (found,) = await blobs.search("dark toggle")
+    assert (found.key, found.score, found.data) == ("notes/one.md", 2, b"The dark mode toggle")
+
+
+async def test_failures_are_storage_errors(sqlite: StorageConfig) -> None:
+    storage = create_storage(sqlite)
+    blobs = LuminoraStorage(storage)
+    await blobs.write("k", b"")
+    await storage.close()
+    for call in (blobs.write("k", b""), blobs.read("k"), blobs.delete("k"), blobs.list("k")):
+        with pytest.raises(StorageError, match=r"'k'.*sqlite"):
+            await call
+
+
+def test_a_snapshot_resumes_an_agent(store: StorageConfig) -> None:
+    blobs = LuminoraStorage(store)
+    first, _ = snapshots_of(blobs)
+    first.state.set("count", 2)
+    assert str(first("one")).strip() == "after 0: one"
+    first.messages.append({"role": "user", "content": [{"image": {"format": "png", "source": {"bytes": b"\0\xff"}}}]})
+    first.messages.append({"role": "assistant", "content": [{"text": "ok"}]})
+    run(snapshots_of(blobs)[1].save_snapshot(first, is_latest=True))
+    second, _ = snapshots_of(blobs)
+    assert second.messages == first.messages
+    assert second.state.get("count") == 2
+    run(blobs.close())
+
+
+async def test_earlier_snapshots_are_restored(blobs: LuminoraStorage) -> None:
+    agent, manager = snapshots_of(blobs, snapshot_trigger=lambda **_: True)
+    await agent.invoke_async("one")
+    await agent.invoke_async("two")
+    first, second = await manager.list_snapshot_ids(agent)
+    assert await manager.restore_snapshot(agent, snapshot_id=first)
+    assert len(agent.messages) == 2
+    assert await manager.restore_snapshot(agent, snapshot_id=second)
+    assert len(agent.messages) == 4
+    await manager.delete_session()
+    assert await blobs.list("") == []
+    assert not await manager.restore_snapshot(agent)
+
+
+async def test_storage_of_an_agent_is_used(sqlite: StorageConfig) -> None:
+    blobs = LuminoraStorage(sqlite)
+    manager = SnapshotSessionManager("s")
+    agent = Agent(agent_id="a", model=FakeModel(), session_manager=manager, storage=blobs, callback_handler=None)
+    await agent.invoke_async("one")
+    (key,) = await blobs.list("session/s/")
+    stored = await blobs.read(key)
+    assert stored is not None
+    assert json.loads(stored)["data"]["messages"][0]["content"] == [{"text": "one"}]
+    await blobs.close()
+
+
+async def test_the_last_writer_of_a_snapshot_wins(sqlite: StorageConfig) -> None:
+    blobs = LuminoraStorage(sqlite)
+    (first, _), (second, _) = snapshots_of(blobs), snapshots_of(blobs)
+    await first.invoke_async("first")
+    await second.invoke_async("second")
+    assert snapshots_of(blobs)[0].messages == second.messages
+    await blobs.close()

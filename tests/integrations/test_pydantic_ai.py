@@ -565,6 +565,31 @@ async def test_a_killed_deletion_is_completed(
     assert await logs(storage) == []
 
 
+async def test_a_deletion_spares_a_later_conversation(
+    conversations: LuminoraConversationStore, storage: SessionStorage
+) -> None:
+    """It is made between the two steps of the deletion."""
+
+    class Meanwhile(StorageWrapper):
+        async def clear_memories(self, scope: MemoryScope) -> int:
+            await say(conversations, "new")
+            return await super().clear_memories(scope)
+
+    await say(conversations, "old")
+    await LuminoraConversationStore(Meanwhile(storage)).delete("c")
+    found = await conversations.load("c")
+    assert found is not None
+    assert texts(found.messages) == ["new", "after 0: new"]
+
+
+async def test_more_bytes_than_a_batch_are_saved(conversations: LuminoraConversationStore) -> None:
+    messages: list[ModelMessage] = [request(letter * 6_000_000) for letter in "abc"]
+    await conversations.save(Conversation(messages=messages, conversation_id="c"))
+    found = await conversations.load("c")
+    assert found is not None
+    assert found.messages == messages
+
+
 async def test_a_cancelled_save_is_whole_or_absent(conversations: LuminoraConversationStore) -> None:
     await say(conversations, "one")
     for turns in range(0, 24, 2):

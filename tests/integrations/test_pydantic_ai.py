@@ -532,6 +532,26 @@ async def test_of_two_first_saves_one_leaves_nothing(
     assert len(await logs(storage)) == 1
 
 
+async def test_of_two_later_saves_one_leaves_nothing(
+    conversations: LuminoraConversationStore, storage: SessionStorage
+) -> None:
+    class Meanwhile(StorageWrapper):
+        async def change_memories(self, scope: MemoryScope, *given: Any, **named: Any) -> list[MemoryRecord]:
+            changed = await super().change_memories(scope, *given, **named)
+            if scope.owner_id.startswith("pydantic-ai-log:") and not named.get("deletes"):
+                await say(conversations, "second")
+            return changed
+
+    await say(conversations, "one")
+    with pytest.raises(ConversationConflict):
+        await say(LuminoraConversationStore(Meanwhile(storage)), "late")
+    entries = await conversations.load_entries("c") or []
+    assert texts([entry.message for entry in entries])[::2] == ["one", "second"]
+    (log,) = await logs(storage)
+    stored = await storage.list_memories(MemoryScope("user", log))
+    assert {one.key for one in stored} == {entry.id for entry in entries}
+
+
 async def test_a_save_whose_answer_was_lost_is_done(
     conversations: LuminoraConversationStore, storage: SessionStorage
 ) -> None:

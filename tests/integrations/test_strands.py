@@ -292,7 +292,8 @@ async def test_stored_bytes_come_back_equal(blobs: LuminoraStorage) -> None:
     for data in DATA:
         await blobs.write("k", data)
         assert await blobs.read("k") == data
-    await blobs.write("k", bytearray(b"\x00copied"))
+    changeable: Any = bytearray(b"\x00copied")
+    await blobs.write("k", changeable)
     assert await blobs.read("k") == b"\x00copied"
     await blobs.delete("k")
     await blobs.delete("k")

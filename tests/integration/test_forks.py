@@ -1,7 +1,7 @@
 """Forks, and changes of a session's header."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 import pytest
@@ -88,8 +88,10 @@ async def test_what_cannot_be_forked_is_refused(manager: SessionManager, script:
     assert sorted(await manager.list_sessions()) == ["s", "taken"]
 
 
-class FailsToCopyMemories(StorageWrapper):
-    fails = True
+class ActsBeforeCopiedMemories(StorageWrapper):
+    """Lets a test act right before a memory of a fork is stored."""
+
+    act: Callable[[], Awaitable[object]] | None = None
 
     async def change_memories(
         self,
@@ -99,21 +101,26 @@ class FailsToCopyMemories(StorageWrapper):
         deletes: Sequence[str] = (),
         max_entries: int | None = None,
     ) -> list[MemoryRecord]:
-        if scope.owner_id == "new" and self.fails:
-            raise StorageUnavailableError("memory", "gone")
+        if scope.owner_id != "s" and self.act:
+            await self.act()
         return await super().change_memories(scope, puts, deletes=deletes, max_entries=max_entries)
 
 
+async def fail() -> None:
+    raise StorageUnavailableError("memory", "gone")
+
+
 async def test_a_fork_that_failed_is_completed_by_the_same_call(script: Script) -> None:
-    storage = FailsToCopyMemories(InMemoryStorage())
+    storage = ActsBeforeCopiedMemories(InMemoryStorage())
     async with SessionManager(storage) as manager:
         await begin(manager, script)
         await manager.memory_manager.store_memory("s", "town", "Turin")
+        storage.act = fail
         with pytest.raises(StorageUnavailableError):
             await manager.fork("s", new_session_id="new")
         assert await said(manager, "new") == await said(manager, "s")  # the messages were copied in one step
         assert (await manager.get_session("new")).metadata["parent"]["copied"] is False  # type: ignore[union-attr]
-        storage.fails = False
+        storage.act = None
         await manager.fork("s", new_session_id="new")
         assert await manager.memory_manager.get_memory("new", "town") == "Turin"
         fork = await manager.get_session("new")
@@ -158,46 +165,24 @@ class RedactsInTheSource(StorageWrapper):
         return await super().fork_session(source_id, record, at=at, rewrite=rewrite)
 
 
-class HoldsMemories(StorageWrapper):
-    """Waits, or fails, before a memory of a fork is stored."""
-
-    reached: asyncio.Event
-    error: Exception | None = None
-
-    async def change_memories(
-        self,
-        scope: MemoryScope,
-        puts: Sequence[MemoryPut] = (),
-        *,
-        deletes: Sequence[str] = (),
-        max_entries: int | None = None,
-    ) -> list[MemoryRecord]:
-        if scope.owner_id != "s":
-            self.reached.set()
-            if self.error:
-                raise self.error
-            await asyncio.Event().wait()
-        return await super().change_memories(scope, puts, deletes=deletes, max_entries=max_entries)
-
-
-@pytest.mark.parametrize("error", [None, StorageUnavailableError("memory", "gone")])
+@pytest.mark.parametrize("cancels", [False, True])
 async def test_a_fork_without_a_given_id_is_made_whole_or_not(
-    storage: SessionStorage, script: Script, error: Exception | None
+    storage: SessionStorage, script: Script, *, cancels: bool
 ) -> None:
-    holding = HoldsMemories(storage)
-    holding.reached, holding.error = asyncio.Event(), error
-    async with SessionManager(holding) as manager:
+    acting = ActsBeforeCopiedMemories(storage)
+    async with SessionManager(acting) as manager:
         await begin(manager, script)
-        for new_session_id, left in ((None, ["s"]), ("new", ["s", "new"])):
-            holding.reached.clear()
+        for new_session_id, left in ((None, ["s"]), ("new", ["new", "s"])):
             forking = asyncio.create_task(manager.fork("s", new_session_id=new_session_id))
-            async with asyncio.timeout(5):
-                await holding.reached.wait()
-            if error is None:
-                forking.cancel()
+
+            async def cancel(task: "asyncio.Task[str]" = forking) -> None:
+                task.cancel()
+                await asyncio.Event().wait()
+
+            acting.act = cancel if cancels else fail
             with pytest.raises((asyncio.CancelledError, StorageUnavailableError)):
                 await forking
-            assert sorted(await manager.list_sessions(), reverse=True) == left
+            assert sorted(await manager.list_sessions()) == left
 
 
 async def test_what_is_redacted_before_the_copy_is_not_in_its_summary(script: Script) -> None:

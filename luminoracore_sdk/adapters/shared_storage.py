@@ -27,9 +27,9 @@ __all__ = ["share"]
 
 def _on_portal(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
     @wraps(getattr(SessionStorage, name), updated=())
-    def call(self: "_Shared", *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+    async def call(self: "_Shared", *args: Any, **kwargs: Any) -> Any:  # a task that is cancelled first calls nothing
         method = getattr(self.storage.get(), name)
-        return portal().call(method(*map(_fixed, args), **{key: _fixed(value) for key, value in kwargs.items()}))
+        return await portal().call(method(*map(_fixed, args), **{key: _fixed(value) for key, value in kwargs.items()}))
 
     return call
 

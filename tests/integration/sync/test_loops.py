@@ -1,6 +1,7 @@
 """Event loops: one for each test, uvloop's, and several in threads, on one shared storage."""
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,7 @@ import pytest
 import uvloop
 
 from luminoracore_sdk.session import SessionManager, SessionStorage, shared_storage
+from luminoracore_sdk.testing.records import session_record
 from tests.integration.sync.conftest import Worker
 
 
@@ -37,6 +39,15 @@ def conversation(text: str) -> list[str]:
 async def test_each_test_has_a_loop_of_its_own(number: int, storage: SessionStorage) -> None:
     text = f"Test {number}"
     assert await converse(storage, text) == conversation(text)
+
+
+async def test_a_call_of_a_task_that_is_cancelled_first_is_not_made(storage: SessionStorage) -> None:
+    call = asyncio.create_task(storage.put_session(session_record("cancelled")))
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    gc.collect()  # a coroutine that was never awaited is a warning, and an error here
+    assert await storage.find_session("cancelled") is None
 
 
 def test_uvloop_uses_the_same_storage(storage: SessionStorage) -> None:

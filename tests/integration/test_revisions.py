@@ -343,6 +343,20 @@ async def test_a_redaction_in_an_alternative_that_is_chosen_meanwhile_holds(
         assert "Answer 3" in str(after)
 
 
+async def test_an_alternative_that_is_gone_before_its_redaction_is_not_found(
+    storage: SessionStorage, services: Services, script: Script
+) -> None:
+    acting = ActsAround(storage)
+    async with SessionManager(acting, services=services) as manager:
+        before = await two_turns(manager, script)
+        answer = (await manager.regenerate("s")).id or ""
+        async with SessionManager(StorageWrapper(storage), services=services) as other:
+            acting.before = lambda: other.redact("s", answer)
+            with pytest.raises(MessageNotFoundError):
+                await manager.redact("s", before[3].id or "")
+        assert "Answer 2" not in str(await said(manager))
+
+
 async def test_a_redaction_in_an_alternative_during_a_regeneration_holds(
     manager: SessionManager, script: Script, storage: SessionStorage, services: Services
 ) -> None:

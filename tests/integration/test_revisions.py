@@ -22,7 +22,7 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.domain.errors import MessageNotFoundError
 from luminoracore_sdk.session import InMemoryStorage, SessionManager, SessionStorage
-from luminoracore_sdk.testing.records import message_record, session_record
+from luminoracore_sdk.testing.records import message_record, message_records, session_record
 from luminoracore_sdk.types.provider import ChatResponse
 from luminoracore_sdk.types.session import Message
 from luminoracore_sdk.utils.exceptions import (
@@ -321,6 +321,19 @@ async def test_a_message_in_an_alternative_is_redacted(manager: SessionManager, 
     assert after[1].content == "Answer 4"
     assert "Question 2" not in str(after)
     assert await manager.redact("s", before[2].id or "") == redacted
+    with pytest.raises(MessageNotFoundError):
+        await manager.redact("s", "absent")
+
+
+async def test_an_alternative_far_back_in_the_history_is_redacted(
+    manager: SessionManager, script: Script, storage: SessionStorage
+) -> None:
+    before = await two_turns(manager, script)
+    await manager.regenerate("s")
+    for batch in ("a", "b"):
+        await storage.append_messages("s", message_records(1000, prefix=batch))
+    redacted = await manager.redact("s", before[3].id or "")
+    assert (redacted.id, redacted.content) == (before[3].id, "")
     with pytest.raises(MessageNotFoundError):
         await manager.redact("s", "absent")
 

@@ -1,4 +1,8 @@
-"""Servers that all tests of a run share: one of each, started at first use, stopped with the run."""
+"""Servers that all tests of a run share: one of each, started at first use, stopped with the run.
+
+Each process of pytest-xdist has a PostgreSQL server of its own, as tests count notifications, waiting locks and
+connections, which are those of the whole server, and terminate connections.
+"""
 
 import os
 import shutil
@@ -53,14 +57,14 @@ def temporary_root() -> str:
 
 
 def postgres_url() -> str:
-    """Return the address of an empty database of the shared PostgreSQL server."""
+    """Return the address of an empty database of this process's PostgreSQL server."""
 
     def start(folder: Path) -> Any:
         from tests.support.servers.postgres import PostgresServer
 
         return PostgresServer(folder, durable=False).start()
 
-    return _url("POSTGRES", start)
+    return _url("POSTGRES", start, os.environ.get("PYTEST_XDIST_WORKER", ""))
 
 
 def redis_url() -> str:
@@ -107,14 +111,14 @@ def mongodb_replica_set_url() -> str:
     return _url("MONGODB_REPLICA_SET", start)
 
 
-def _url(kind: str, start: Callable[[Path], Any]) -> str:
+def _url(kind: str, start: Callable[[Path], Any], process: str = "") -> str:
     """Return the value of ``LUMINORA_TEST_<KIND>_URL``, or the address of a server started here.
 
     Without either, the test is skipped, or fails if ``CI`` is set.
     """
     if given := os.environ.get(f"LUMINORA_TEST_{kind}_URL"):
         return given
-    place = Path(os.environ[_FOLDER]) / kind.lower()
+    place = Path(os.environ[_FOLDER]) / f"{kind.lower()}{process}"
     address = place.with_suffix(".url")
     with FileLock(place.with_suffix(".lock")):
         if not address.exists():

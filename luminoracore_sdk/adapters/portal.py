@@ -105,11 +105,6 @@ class Portal:
             elif self._loop is not None and not self._loop.is_closed():
                 self.run(_close(stream), context)
 
-    @property
-    def has_run(self) -> bool:
-        """Whether a call was made."""
-        return self._thread is not None
-
     def adopt(self, resource: T) -> T:
         """Return a resource or stream, which is closed at the exit of the interpreter if it still exists then."""
         self._resources[id(resource)] = resource

@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from functools import wraps
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from luminoracore_sdk.adapters.per_process import PerProcess
+from luminoracore_sdk.adapters.port_calls import fixed, port_calls
 from luminoracore_sdk.adapters.portal import portal
 from luminoracore_sdk.adapters.storage import documents
 from luminoracore_sdk.adapters.storage.base import check_position
@@ -26,17 +25,12 @@ __all__ = ["share"]
 
 
 def _on_portal(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-    @wraps(getattr(SessionStorage, name), updated=())
     async def call(self: "_Shared", *args: Any, **kwargs: Any) -> Any:  # a task that is cancelled first calls nothing
         method = getattr(self.storage.get(), name)
-        return await portal().call(method(*map(_fixed, args), **{key: _fixed(value) for key, value in kwargs.items()}))
+        arguments, options = fixed(args, kwargs)
+        return await portal().call(method(*arguments, **options))
 
     return call
-
-
-def _fixed(value: Any) -> Any:
-    """Return a value that the caller cannot change while the call waits for its turn."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 class _OnPortal:
@@ -110,13 +104,7 @@ class _Shared(SessionStorage):
         return await documents.save_session(self, session_id, data)  # encoded before the caller can change it
 
 
-_CALLS = {
-    name: _on_portal(name)
-    for name, member in vars(SessionStorage).items()
-    if iscoroutinefunction(member) and not name.startswith("_") and name not in vars(_Shared)
-}
-
-_SharedStorage = type("SharedStorage", (_Shared,), _CALLS)
+_SharedStorage = type("SharedStorage", (_Shared,), port_calls(_Shared, _on_portal))
 
 
 def share(make: Callable[[], SessionStorage]) -> SessionStorage:

@@ -77,13 +77,6 @@ class Wakeups:
         for watcher in watchers:
             watcher.wake()
 
-    def wake_all(self) -> None:
-        """Wake every watcher: changes may have been missed."""
-        with self._lock:
-            session_ids = list(self._watchers)
-        for session_id in session_ids:
-            self.wake(session_id)
-
 
 class Listener:
     """A task that listens to a server as long as sessions of one storage are watched, on one event loop.

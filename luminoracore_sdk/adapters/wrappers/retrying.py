@@ -2,33 +2,23 @@
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
 from luminoracore_sdk.adapters.optional import import_extra
+from luminoracore_sdk.adapters.port_calls import fixed, port_calls
 from luminoracore_sdk.adapters.wrappers.base import StorageWrapper
 from luminoracore_sdk.application.ports.records import (
-    AppendReceipt,
-    IndexRecord,
-    IndexRewrite,
-    Lease,
     MemoryPut,
-    MemoryQuery,
     MemoryRecord,
     MemoryScope,
-    MessageRange,
     MessageRecord,
-    Page,
-    Payload,
-    Purged,
     RewriteMessage,
-    SessionQuery,
     SessionRecord,
     TailReceipt,
-    TurnRecords,
 )
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.domain.errors import (
@@ -130,16 +120,6 @@ class RetryingStorage(StorageWrapper):
                 return await call()
         raise AssertionError("the last attempt returned or raised")  # pragma: no cover  # the loop never ends by itself
 
-    # -- life ------------------------------------------------------------------------------------
-
-    async def open(self) -> None:
-        """Open the storage below, waiting for a server that is starting."""
-        await self._again("open", self.base.open)
-
-    async def schema_version(self) -> int:
-        """Return the version of the layout of the storage below, with retries."""
-        return await self._again("schema_version", self.base.schema_version)
-
     # -- sessions --------------------------------------------------------------------------------
 
     async def put_session(self, record: SessionRecord, *, expected_version: int | None = None) -> SessionRecord:
@@ -159,19 +139,11 @@ class RetryingStorage(StorageWrapper):
 
         return await self._again("put_session", put, doubt)
 
-    async def find_session(self, session_id: str) -> SessionRecord | None:
-        """Find, with retries; see ``SessionStorage.find_session``."""
-        return await self._again("find_session", partial(self.base.find_session, session_id))
-
     async def delete_session(self, session_id: str) -> bool:
         """Delete, with retries; see ``SessionStorage.delete_session`` and this class."""
         doubt = _Doubt()
         existed = await self._again("delete_session", partial(self.base.delete_session, session_id), doubt)
         return existed or doubt.exists
-
-    async def query_sessions(self, query: SessionQuery) -> Page:
-        """List, with retries; see ``SessionStorage.query_sessions``."""
-        return await self._again("query_sessions", partial(self.base.query_sessions, query))
 
     async def fork_session(
         self, source_id: str, record: SessionRecord, *, at: int, rewrite: RewriteMessage | None = None
@@ -190,39 +162,7 @@ class RetryingStorage(StorageWrapper):
 
         return await self._again("fork_session", fork, doubt)
 
-    # -- leases ----------------------------------------------------------------------------------
-
-    async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
-        """Take or renew a lease, with retries; see ``SessionStorage.acquire_lease``."""
-        acquire = partial(self.base.acquire_lease, session_id, holder=holder, ttl_us=ttl_us)
-        return await self._again("acquire_lease", acquire)
-
-    async def release_lease(self, session_id: str, *, fence: int) -> bool:
-        """End a lease, with retries; see ``SessionStorage.release_lease``."""
-        return await self._again("release_lease", partial(self.base.release_lease, session_id, fence=fence))
-
     # -- messages --------------------------------------------------------------------------------
-
-    async def append_messages(
-        self,
-        session_id: str,
-        messages: Sequence[MessageRecord],
-        *,
-        expected_last: int | None = None,
-        fence: int | None = None,
-    ) -> AppendReceipt:
-        """Append exactly once, with retries; see ``SessionStorage.append_messages``."""
-        messages = tuple(messages)  # the caller may change its list between two attempts
-        append = partial(self.base.append_messages, session_id, messages, expected_last=expected_last, fence=fence)
-        return await self._again("append_messages", append)
-
-    async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
-        """Read, with retries; see ``SessionStorage.read_messages``."""
-        return await self._again("read_messages", partial(self.base.read_messages, session_id, span))
-
-    async def find_message(self, session_id: str, message_id: str) -> MessageRecord | None:
-        """Find, with retries; see ``SessionStorage.find_message``."""
-        return await self._again("find_message", partial(self.base.find_message, session_id, message_id))
 
     async def replace_tail(
         self,
@@ -250,46 +190,6 @@ class RetryingStorage(StorageWrapper):
             if messages or doubt.error is None or not doubt.exists:
                 raise
             raise doubt.error from exc  # an earlier attempt may have removed the tail
-
-    async def update_message(
-        self,
-        session_id: str,
-        position: int,
-        *,
-        payload: Payload,
-        expected: Payload,
-        brief: Payload | None = None,
-        index: Payload | None = None,
-    ) -> MessageRecord:
-        """Update, with retries; see ``SessionStorage.update_message``."""
-        update = partial(
-            self.base.update_message,
-            session_id,
-            position,
-            payload=payload,
-            expected=expected,
-            brief=brief,
-            index=index,
-        )
-        return await self._again("update_message", update)
-
-    async def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
-        """Read, with retries; see ``SessionStorage.read_index``."""
-        return await self._again("read_index", partial(self.base.read_index, session_id, span))
-
-    async def rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite]) -> int:
-        """Rewrite, with retries; see ``SessionStorage.rewrite_index`` and this class."""
-        changes = tuple(changes)  # the caller may change its list between two attempts
-        return await self._again("rewrite_index", partial(self.base.rewrite_index, session_id, changes))
-
-    async def read_turn(self, session_id: str, *, newest: int) -> TurnRecords | None:
-        """Read, with retries; see ``SessionStorage.read_turn``."""
-        return await self._again("read_turn", partial(self.base.read_turn, session_id, newest=newest))
-
-    async def truncate_messages(self, session_id: str, *, after: int) -> int:
-        """Truncate, with retries; see ``SessionStorage.truncate_messages`` and this class."""
-        truncate = partial(self.base.truncate_messages, session_id, after=after)
-        return await self._again("truncate_messages", truncate)
 
     # -- memory ----------------------------------------------------------------------------------
 
@@ -319,37 +219,26 @@ class RetryingStorage(StorageWrapper):
 
         return await self._again("change_memories", change, doubt)
 
-    async def touch_memories(self, scope: MemoryScope, keys: Sequence[str], *, expires_at_us: int | None) -> int:
-        """Touch, with retries; see ``SessionStorage.touch_memories``."""
-        touch = partial(self.base.touch_memories, scope, tuple(keys), expires_at_us=expires_at_us)
-        return await self._again("touch_memories", touch)
-
-    async def find_memory(self, scope: MemoryScope, key: str) -> MemoryRecord | None:
-        """Find, with retries; see ``SessionStorage.find_memory``."""
-        return await self._again("find_memory", partial(self.base.find_memory, scope, key))
-
-    async def list_memories(self, scope: MemoryScope, query: MemoryQuery | None = None) -> list[MemoryRecord]:
-        """List, with retries; see ``SessionStorage.list_memories``."""
-        return await self._again("list_memories", partial(self.base.list_memories, scope, query))
-
-    async def list_memory_owners(self, *, prefix: str = "", after: str | None = None, limit: int = 1000) -> list[str]:
-        """List, with retries; see ``SessionStorage.list_memory_owners``."""
-        call = partial(self.base.list_memory_owners, prefix=prefix, after=after, limit=limit)
-        return await self._again("list_memory_owners", call)
-
     async def delete_memory(self, scope: MemoryScope, key: str) -> bool:
         """Delete, with retries; see ``SessionStorage.delete_memory`` and this class."""
         doubt = _Doubt()
         existed = await self._again("delete_memory", partial(self.base.delete_memory, scope, key), doubt)
         return existed or doubt.exists
 
-    async def clear_memories(self, scope: MemoryScope) -> int:
-        """Clear, with retries; see ``SessionStorage.clear_memories`` and this class."""
-        return await self._again("clear_memories", partial(self.base.clear_memories, scope))
 
-    async def purge_expired(self) -> Purged:
-        """Purge, with retries; see ``SessionStorage.purge_expired`` and this class."""
-        return await self._again("purge_expired", self.base.purge_expired)
+def _repeated(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+    async def call(self: RetryingStorage, *args: Any, **kwargs: Any) -> Any:
+        arguments, options = fixed(args, kwargs)
+        return await self._again(name, partial(getattr(self.base, name), *arguments, **options))
+
+    return call
+
+
+_NOT_REPEATED = ("close", "ping")
+_BUILT_ON_OTHERS = ("list_sessions", "load_session", "put_memory", "save_session", "session_exists")
+
+for _name, _call in port_calls(RetryingStorage, _repeated, without=(*_NOT_REPEATED, *_BUILT_ON_OTHERS)).items():
+    setattr(RetryingStorage, _name, _call)
 
 
 @attrs.define

@@ -70,6 +70,12 @@ def test_several_lists_of_messages_are_several_conversations() -> None:
     assert contents(f"{json.dumps([MESSAGE])}\n{json.dumps([MESSAGE])}") == [("f:1", [MESSAGE]), ("f:2", [MESSAGE])]
 
 
+def test_a_list_in_a_list_has_the_id_that_it_has_alone() -> None:
+    chat = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+    [item] = items(json.dumps([chat]))
+    assert [*reader().read(item.content)] == [*reader().read(chat)]
+
+
 @pytest.mark.parametrize(
     ("value", "named", "count"),
     [

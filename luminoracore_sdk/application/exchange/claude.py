@@ -54,7 +54,7 @@ def claude_sessions(data: JSONObject) -> Iterator[ForeignSession]:
     given = data.get("uuid")
     session_id = given if isinstance(given, str) else content_id(data)
     leaf = data.get("current_leaf_message_uuid")
-    leaf = leaf if leaf in parents else before
+    leaf = leaf if isinstance(leaf, str) and leaf in parents else before
     title = title_of(data.get("name"))
     known = ("chat_messages", "created_at", "uuid", *(["name"] if loaded(data.get("name")) == title else []))
     metadata = {"claude": resolved(without(data, *known))}

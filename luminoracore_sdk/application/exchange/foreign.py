@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from luminoracore_sdk.application.exchange.raw_json import loaded
+from luminoracore_sdk.application.exchange.raw_json import loaded, resolved
 from luminoracore_sdk.application.forks import PARENT
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
@@ -119,7 +119,7 @@ def _canonical(value: Any, depth: int) -> Iterator[str]:
             yield "["
             yield from _canonical(item, depth - 1)
     else:
-        yield json.dumps(value, sort_keys=True)
+        yield json.dumps(resolved(value), sort_keys=True)
     yield "\n"
 
 

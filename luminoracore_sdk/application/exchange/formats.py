@@ -348,6 +348,7 @@ class SessionParser:
     def _exported_memory(self, scope: MemoryScope, item: JSONObject) -> MemoryRecord:
         refuse_unknown(item, _MEMORY_FIELDS, "a memory")
         key = check_id(item.get("key"), "memory key")
+        field_of(item, "past", list, [])
         entry: MemoryEntry = imported_entries({"memories": {key: item}})[0]
         record = self._services.codec.memory_record(scope, entry, decay_factor=_DECAY)
         rank = field_of(item, "retention", (int, float), record.retention)
@@ -404,9 +405,11 @@ class SessionParser:
         return attrs.evolve(record, created_at_us=to_microseconds(session.created_at))
 
 
-def _system_prompt(item: JSONObject) -> str | None:
+def _system_prompt(item: JSONValue) -> str | None:
     """Return the text of a message that is only a system prompt, else None."""
-    if item.keys() != {"role", "content"} or _OPENAI_ROLES.get(item["role"], item["role"]) != "system":
+    if not isinstance(item, dict) or item.keys() != {"role", "content"}:
+        return None
+    if item["role"] not in ("system", "developer"):
         return None
     return item["content"] if isinstance(item["content"], str) else None
 

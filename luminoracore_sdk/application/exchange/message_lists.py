@@ -106,7 +106,7 @@ def _langchain_messages(items: Iterable[Any]) -> Iterator[Message]:
 
 def _langchain_message(item: JSONObject) -> Message:
     data = resolved(field_of(item, "kwargs" if "kwargs" in item else "data", dict))
-    kind = data.get("type") or item["type"]
+    kind = data.get("type") or item.get("type")
     if kind == "constructor":  # older dumps name the class only
         names = field_of(item, "id", list)
         kind = str(names[-1]).removesuffix("Chunk").removesuffix("Message").lower() if names else ""
@@ -126,7 +126,9 @@ def _langchain_message(item: JSONObject) -> Message:
     if calls or extra.get("tool_calls"):
         metadata["tool_calls"] = calls or extra["tool_calls"]
         if isinstance(content, list):
-            kept = [part for part in content if not (isinstance(part, dict) and part.get("type") in _LANGCHAIN_CALL)]
+            kept = [
+                part for part in content if not (isinstance(part, dict) and str(part.get("type")) in _LANGCHAIN_CALL)
+            ]
             content = kept or ""
     elif isinstance(extra.get("function_call"), dict):
         metadata["function_call"] = extra["function_call"]
@@ -158,7 +160,12 @@ def is_agents_item(item: JSONValue) -> bool:
         return True
     content = item.get("content")
     first = content[0] if isinstance(content, list) and content else None
-    return isinstance(first, dict) and first.get("type") in {"input_text", "output_text", "input_image", "input_file"}
+    return isinstance(first, dict) and str(first.get("type")) in {
+        "input_text",
+        "output_text",
+        "input_image",
+        "input_file",
+    }
 
 
 def openai_agents_session(items: Iterable[Any], metadata: JSONObject) -> ForeignSession:
@@ -176,7 +183,7 @@ def _agents_messages(items: Iterable[Any]) -> Iterator[Message]:
 
 
 def _agents_message(item: JSONObject) -> Message:
-    kind = item.get("type", "message")
+    kind = str(item.get("type") or "message")
     call_id = item.get("call_id")
     if kind == "message":
         role = {"developer": "system"}.get(str(item.get("role")), item.get("role"))
@@ -184,10 +191,10 @@ def _agents_message(item: JSONObject) -> Message:
         rest = without(item, "type", "role", *(["content"] if _says_no_more(item.get("content")) else []))
         return Message(role, content, metadata={"openai_agents": rest} if rest else {})
     if kind == "reasoning":
-        parts = [part for name in ("summary", "content") for part in item.get(name) or ()]
-        text = "\n\n".join(str(part.get("text")) for part in parts if isinstance(part, dict))
+        lists = [item[name] for name in ("summary", "content") if isinstance(item.get(name), list)]
+        text = "\n\n".join(str(part.get("text")) for parts in lists for part in parts if isinstance(part, dict))
         return Message("assistant", "", metadata={"openai_agents": item} | ({"reasoning_text": text} if text else {}))
-    if isinstance(call_id, str) and str(kind).endswith("_output"):
+    if isinstance(call_id, str) and kind.endswith("_output"):
         metadata = {"tool_call_id": call_id, "openai_agents": without(item, "call_id", "output")}
         return Message("tool", _agents_content(item.get("output")), metadata=metadata)
     if isinstance(call_id, str) and kind in {"function_call", "custom_tool_call"}:
@@ -201,7 +208,7 @@ def _agents_message(item: JSONObject) -> Message:
 def _says_no_more(content: JSONValue) -> bool:
     """Return whether the texts of a content have nothing besides their type and text, such as citations."""
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-    return not any(part.get("type") in _TEXT_PARTS and without(part, "type", "text", "refusal") for part in parts)
+    return not any(str(part.get("type")) in _TEXT_PARTS and without(part, "type", "text", "refusal") for part in parts)
 
 
 def _agents_content(content: JSONValue) -> JSONValue:
@@ -218,7 +225,7 @@ def _agents_content(content: JSONValue) -> JSONValue:
 def _agents_part(part: JSONValue) -> JSONValue:
     if not isinstance(part, dict):
         return part
-    kind = part.get("type")
+    kind = str(part.get("type"))
     if kind in _TEXT_PARTS:
         return {"type": "text", "text": part.get("text", part.get("refusal", ""))}
     if kind == "input_image" and isinstance(part.get("image_url"), str):

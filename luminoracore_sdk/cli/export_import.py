@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, aclosing, contextmanager
 from enum import StrEnum
@@ -23,6 +22,7 @@ from luminoracore_sdk.adapters.providers.registry import ProviderFactory
 from luminoracore_sdk.application.exchange.export_import import ImportReceipt, OnExisting, Outcome
 from luminoracore_sdk.application.exchange.formats import ImportFormat, ParsedSession, SessionParser
 from luminoracore_sdk.application.exchange.items import Item, items_of
+from luminoracore_sdk.application.exchange.raw_json import Readable
 from luminoracore_sdk.cli.context import FAILED, CommandContext
 from luminoracore_sdk.cli.output import amount, progress_bar, public_url
 from luminoracore_sdk.domain.chat import ProviderConfig
@@ -345,7 +345,22 @@ class _Source:
 
     name: str
     size: int
+    file: Readable
+
+
+@attrs.frozen
+class _Member:
+    """A file in an archive; damage that reading it finds is a ``ValidationError``."""
+
+    name: str
     file: IO[bytes]
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes."""
+        try:
+            return self.file.read(size)
+        except Exception as exc:  # each compression has errors of its own
+            raise ValidationError(f"{self.name}: a ZIP archive that cannot be read: {exc}") from exc
 
 
 @contextmanager
@@ -375,7 +390,7 @@ def sources_of(path: Path) -> Iterator[Iterator[_Source]]:
         try:
             archive = opened.enter_context(zipfile.ZipFile(archive_file))
             yield _members(name, archive)
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as exc:
+        except (zipfile.BadZipFile, NotImplementedError) as exc:
             raise ValidationError(f"{name}: a ZIP archive that cannot be read: {exc}") from exc
 
 
@@ -391,7 +406,7 @@ def _members(name: str, archive: zipfile.ZipFile) -> Iterator[_Source]:
         if info.flag_bits & 1:
             raise ValidationError(f"{name}/{info.filename}: is encrypted")
         with archive.open(info) as file:
-            yield _Source(f"{name}/{info.filename}", info.file_size, file)
+            yield _Source(f"{name}/{info.filename}", info.file_size, _Member(name, file))
 
 
 _CONVERSATIONS = re.compile(r"conversations([-_]?[0-9]+)?\.json")

@@ -72,6 +72,18 @@ def test_a_damaged_archive_is_refused(luminora: Luminora, tmp_path: Path) -> Non
         assert done.stderr.splitlines()[-1].startswith(f"luminora: {path}: a ZIP archive that cannot be read: ")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_archive_of_another_compression_is_refused(luminora: Luminora, tmp_path: Path, method: int) -> None:
+    path = tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w", method) as file:
+        file.writestr("conversations.json", json.dumps([trip()]))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:70] + b"\xff" * 40 + whole[110:])
+    done = luminora("sessions", "import", path)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith(f"luminora: {path}: a ZIP archive that cannot be read: ")
+
+
 def test_an_encrypted_archive_is_refused(luminora: Luminora, tmp_path: Path) -> None:
     path = archive(tmp_path / "export.zip", conversations=[trip()])
     data = bytearray(path.read_bytes())

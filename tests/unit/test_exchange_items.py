@@ -125,6 +125,22 @@ def test_an_array_with_a_damaged_first_element_is_judged_element_by_element() ->
         found[0].content.load()
 
 
+def test_an_array_whose_first_message_has_a_key_twice_is_judged_too() -> None:
+    found = items('[{"type":"human","data":{"a":1,"a":2}},{"messages":[]}]')
+    assert [item.place for item in found] == ["f:1: conversation 1", "f:1: conversation 2"]
+
+
+def test_a_key_that_an_older_store_has_twice_is_refused_by_line() -> None:
+    with pytest.raises(ValidationError, match=r"^f:2: the key 'a' occurs twice in one object"):
+        items('\n{"s":{"messages":[{"a":1,"a":2}]}}')
+
+
+def test_a_value_that_is_nested_deeply_is_refused() -> None:
+    [item] = items('{"messages":[{"role":"user","content":"x","more":' + "[" * 600 + "]" * 600 + "}]}")
+    with pytest.raises(ValidationError, match="nested"):
+        list(reader().read(item.content))
+
+
 def test_a_value_that_is_damaged_is_an_item() -> None:
     [item] = items('{"a":\n1,}')
     with pytest.raises(ValidationError, match="not JSON"):

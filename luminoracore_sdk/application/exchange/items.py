@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
-from typing import IO, Any
+from typing import Any
 
 import attrs
 
+from luminoracore_sdk.application.exchange.fields import placed
 from luminoracore_sdk.application.exchange.formats import ImportFormat, detected_format
 from luminoracore_sdk.application.exchange.older_sdk import is_older_store
-from luminoracore_sdk.application.exchange.raw_json import RawJSON, elements_of, utf8_chunks
+from luminoracore_sdk.application.exchange.raw_json import RawJSON, Readable, elements_of, utf8_chunks
 from luminoracore_sdk.domain.errors import ValidationError
 
 __all__ = ["Item", "items_of"]
@@ -34,7 +35,7 @@ class Item:
     session_id: str | None = None
 
 
-def items_of(file: IO[bytes], name: str, format: ImportFormat | None = None) -> Iterator[Item]:  # noqa: A002
+def items_of(file: Readable, name: str, format: ImportFormat | None = None) -> Iterator[Item]:  # noqa: A002
     """Yield the conversations of a file.
 
     A file holds one conversation a line (blank lines are skipped), or an array of them, or a list of messages, or JSON
@@ -65,7 +66,7 @@ def items_of(file: IO[bytes], name: str, format: ImportFormat | None = None) -> 
 class _Counted:
     """A file that counts what was read of it."""
 
-    file: IO[bytes]
+    file: Readable
     count: int = 0
 
     def read(self, size: int) -> bytes:
@@ -159,7 +160,8 @@ def _values(
         is_older = _is_older(element.outline(), format)
     except ValidationError:
         is_older = False
-    store = element.load() if is_older else None
+    with placed(f"{name}:{element.line}"):
+        store = element.load() if is_older else None
     if not isinstance(store, dict):
         yield Item(place=f"{name}:{element.line}", end=counted.count, content=element)
         return
@@ -172,10 +174,10 @@ def _is_message(element: RawJSON, format: ImportFormat | None) -> bool:  # noqa:
     """Return whether the first element of an array is a message, so that the array is one conversation."""
     try:
         outline = element.outline()
+        if not isinstance(outline, dict) or "messages" in outline:
+            return False
+        if format is not None:
+            return format in _LISTS
+        return detected_format(outline) is None and detected_format([outline]) is not None
     except ValidationError:
         return False
-    if not isinstance(outline, dict) or "messages" in outline:
-        return False
-    if format is not None:
-        return format in _LISTS
-    return detected_format(outline) is None and detected_format([outline]) is not None

@@ -17,7 +17,7 @@ import attrs
 from luminoracore_sdk.domain.errors import ValidationError
 from luminoracore_sdk.domain.json_value import JSONObject, JSONValue
 
-__all__ = ["RawJSON", "elements_of", "loaded", "read_json", "resolved", "utf8_chunks"]
+__all__ = ["RawJSON", "Readable", "elements_of", "loaded", "read_json", "resolved", "utf8_chunks"]
 
 _CHUNK_BYTES = 64 * 1024
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
@@ -49,9 +49,12 @@ def read_json(text: str | bytes | bytearray, *, parse_float: Callable[[str], Any
     except json.JSONDecodeError as exc:
         line = f"line {exc.lineno}, " if exc.lineno > 1 else ""
         raise ValidationError(f"not JSON: {exc.msg}, at {line}column {exc.colno}") from exc
-    except (ValueError, RecursionError) as exc:
-        reason = "not UTF-8" if isinstance(exc, UnicodeDecodeError) else type(exc).__name__
-        raise ValidationError(f"not JSON: {reason}") from exc
+    except UnicodeDecodeError as exc:
+        raise ValidationError("not JSON: not UTF-8") from exc
+    except RecursionError as exc:
+        raise ValidationError("not JSON: nested too deeply") from exc
+    except ValueError as exc:  # of int()
+        raise ValidationError("not JSON: an integer has too many digits") from exc
     return value
 
 
@@ -139,13 +142,24 @@ def loaded(value: Any) -> Any:
 
 
 def resolved(value: Any) -> Any:
-    """Return an outline with everything in it parsed."""
+    """Return an outline with everything in it parsed.
+
+    Raises:
+        ValidationError: A part is not JSON, or the value is nested too deeply.
+    """
+    try:
+        return _resolved(value)
+    except RecursionError as exc:
+        raise ValidationError("nested too deeply") from exc
+
+
+def _resolved(value: Any) -> Any:
     if isinstance(value, RawJSON):
         return value.load()
     if isinstance(value, list):
-        return [resolved(item) for item in value]
+        return [_resolved(item) for item in value]
     if isinstance(value, dict):
-        return {name: resolved(item) for name, item in value.items()}
+        return {name: _resolved(item) for name, item in value.items()}
     return value
 
 

@@ -126,7 +126,7 @@ def test_an_array_with_a_damaged_first_element_is_judged_element_by_element() ->
 
 
 def test_an_array_whose_first_message_has_a_key_twice_is_judged_too() -> None:
-    found = items('[{"type":"human","data":{"a":1,"a":2}},{"messages":[]}]')
+    found = items('[{"type":"human","data":{"x":{"a":1,"a":2}}},{"messages":[]}]')
     assert [item.place for item in found] == ["f:1: conversation 1", "f:1: conversation 2"]
 
 

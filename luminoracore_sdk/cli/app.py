@@ -1,8 +1,10 @@
 """The ``luminora`` command: its groups, its global options and its entry point."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import luminoracore_sdk
 from luminoracore_sdk.cli import (
@@ -22,12 +24,29 @@ from luminoracore_sdk.cli import (
     watch,
 )
 from luminoracore_sdk.cli.context import JsonOption, Options, StoreOption, VerboseOption, command
+from luminoracore_sdk.cli.output import public_url
 
 __all__ = ["app"]
 
 
+_UsageError: Any = typer.BadParameter.__base__  # typer has no other public name for it
+
+
+class _Luminora(TyperGroup):
+    """The command; its usage errors quote arguments, but no password of a URL."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command of the arguments."""
+        try:
+            return super().invoke(ctx)
+        except _UsageError as exc:
+            exc.message = re.sub(r"[\w+.-]+://[^\s']+", lambda found: public_url(found[0]), exc.message)
+            raise
+
+
 app = typer.Typer(
     name="luminora",
+    cls=_Luminora,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

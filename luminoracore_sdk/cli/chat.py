@@ -262,7 +262,7 @@ class ChatRepl:
                 elif line.split()[0] in {"/quit", "/exit"}:
                     break
                 else:
-                    self._run_command(line)
+                    self._command(line)
         except KeyboardInterrupt as exc:
             self._context.say("")
             if self._context.run(self._last_position()):
@@ -271,10 +271,7 @@ class ChatRepl:
 
     def _lines(self) -> Iterator[str]:
         if not self._at_keyboard:
-            try:
-                yield from filter(None, (line.strip() for line in sys.stdin))
-            except UnicodeDecodeError as exc:
-                raise ValidationError("stdin: not UTF-8") from exc
+            yield from filter(None, (line.strip() for line in iter(_line_of_stdin, "")))
             return
         read = self._reader()
         while True:
@@ -304,7 +301,7 @@ class ChatRepl:
     def _plain_line(self) -> str:
         """Return a line; ``input`` would take milliseconds to begin, and forget a signal that comes meanwhile."""
         self._context.err.print("[bold]you>[/] ", end="")
-        if line := sys.stdin.readline():
+        if line := _line_of_stdin():
             return line
         raise EOFError
 
@@ -318,10 +315,13 @@ class ChatRepl:
             self.report_stop()
             if self._is_ending or not self._at_keyboard:
                 raise
-        except ProviderError as exc:
-            if not self._at_keyboard:
-                raise
-            self._context.say(f"luminora: {error_line(exc)}")
+        except (ProviderError, ValidationError) as exc:
+            self._report_or_raise(exc)
+
+    def _report_or_raise(self, error: Exception) -> None:
+        if not self._at_keyboard:
+            raise error
+        self._context.say(f"luminora: {error_line(error)}")
 
     def send_once(self, text: str) -> None:
         """Send the only message of a chat.
@@ -403,6 +403,13 @@ class ChatRepl:
 
     # -- commands --------------------------------------------------------------------------------
 
+    def _command(self, line: str) -> None:
+        """Run a command; at the keyboard, a value that is refused does not end the chat."""
+        try:
+            self._run_command(line)
+        except ValidationError as exc:
+            self._report_or_raise(exc)
+
     def _run_command(self, line: str) -> None:
         match line.split(maxsplit=2):
             case ["/memory"]:
@@ -441,6 +448,14 @@ class ChatRepl:
                 self._context.write_json(message.to_dict())
             else:
                 self._context.out.print(message_text_of(message), soft_wrap=True)
+
+
+def _line_of_stdin() -> str:
+    """Return the next line; empty: there is none."""
+    try:
+        return sys.stdin.readline()
+    except UnicodeDecodeError as exc:
+        raise ValidationError("stdin: not UTF-8") from exc
 
 
 def usage_line(usage: JSONObject) -> str:

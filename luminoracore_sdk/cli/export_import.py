@@ -224,7 +224,7 @@ def import_sessions(
             raise typer.BadParameter("--from can be combined with --replace or --skip-existing only")
         _import_store(context, framework, file, existing)
         return
-    if "://" in file:
+    if re.match("(postgres|redis|mongodb)[a-z+]*:|.*://", file):  # it may hold a password
         raise typer.BadParameter("a URL is read with --from only")
     name = provider or "echo"
     ProviderFactory.get_provider_class(name)

@@ -46,14 +46,18 @@ def moment(time: datetime) -> str:
 def public_url(url: str) -> str:
     """Return a store's URL without its password and its query.
 
-    If the password is not percent-encoded, so that its end is unclear, more of the URL is hidden.
+    If it is not clear where the password begins or ends, as without the host, more of the URL is hidden.
     """
     scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "***"
     account, at, place = rest.rpartition("@")
-    if set("?#") & set(account):
+    hosts = re.sub(r"\[[^]]*]", "", re.split("[/?#]", place, maxsplit=1)[0])
+    if set("?#") & set(account) or re.search(":(?![0-9]*(,|$))", hosts):
         return f"{scheme}://***"
     user, colon, _ = account.partition(":")
-    name = "***@" if at and (not user or "/" in user) else f"{user}{':***' if colon else ''}{at}"
+    is_unclear = not user or "/" in user or (not colon and scheme.startswith("redis"))  # Redis' users are rare
+    name = "***@" if at and is_unclear else f"{user}{':***' if colon else ''}{at}"
     return f"{scheme}{separator}{name}{re.split('[?#]', place, maxsplit=1)[0]}"
 
 

@@ -132,6 +132,10 @@ def test_a_store_of_very_many_sessions_is_not_counted_to_its_end(
         ("mongodb://ada:secret@a:1,b:2/db?replicaSet=x", "mongodb://ada:***@a:1,b:2/db"),
         ("mongodb://ada@host/db", "mongodb://ada@host/db"),
         ("memory://", "memory://"),
+        ("postgresql://ada:secret", "postgresql://***"),
+        ("postgresql://[::1]:5,host:6/db", "postgresql://[::1]:5,host:6/db"),
+        ("redis://secret@host/0", "redis://***@host/0"),
+        ("ada:secret@host", "***"),
     ],
 )
 def test_irregular_url_hides_more_rather_than_less(url: str, shown: str) -> None:

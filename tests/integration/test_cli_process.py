@@ -82,6 +82,20 @@ def test_at_the_keyboard_one_talks_line_by_line(tmp_path: Path) -> None:
     os.close(keyboard)
 
 
+def test_a_value_that_is_refused_does_not_end_a_keyboard_chat(tmp_path: Path) -> None:
+    with at_keyboard(tmp_path, "chat") as (_, keyboard):
+        read_until(keyboard, "you> ")
+        os.write(keyboard, b"/remember " + b"k" * 600 + b" v\n")
+        assert "luminora: memory key" in read_until(keyboard, "you> ")
+
+
+def test_a_typed_line_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    with at_keyboard(tmp_path, "chat") as (_, keyboard):
+        read_until(keyboard, "you> ")
+        os.write(keyboard, b"a\xff\n")
+        assert "luminora: stdin: not UTF-8" in read_until(keyboard, "not UTF-8\r\n")
+
+
 def test_failing_provider_does_not_end_a_keyboard_chat(tmp_path: Path) -> None:
     server = ("--provider", "ollama", "--base-url", "http://127.0.0.1:9/v1")
     started, keyboard = start_at_keyboard(tmp_path, "chat", *server)

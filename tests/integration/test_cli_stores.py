@@ -89,6 +89,21 @@ def test_before_the_first_chat_the_default_store_has_no_sessions(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["doctor", "postgresql://ada:secret@host/db"],
+        ["copy", "memory://", "memory://", "redis://:secret@host"],
+        ["mongodb://ada:secret@host"],
+        ["sessions", "list", "--limit", "postgresql://ada:secret@host"],
+        ["sessions", "import", "postgres:ada:secret@host"],
+    ],
+)
+def test_a_url_in_a_wrong_place_is_shown_without_its_password(tmp_path: Path, arguments: list[str]) -> None:
+    done = luminora_over(f"file://{tmp_path}")(*arguments)
+    assert (done.exit_code, "secret" in done.output) == (2, False)
+
+
 def test_import_makes_a_store(tmp_path: Path) -> None:
     luminora = luminora_over(f"file://{tmp_path / 'new'}")
     assert luminora("sessions", "import", "-", stdin='{"messages":[{"role":"user","content":"x"}]}').exit_code == 0

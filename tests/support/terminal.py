@@ -43,7 +43,7 @@ def read_until(keyboard: int, expected: str) -> str:
     while not seen.endswith(expected.encode()):
         assert select.select([keyboard], [], [], 30)[0], seen
         seen += os.read(keyboard, 1)
-    return seen.decode()
+    return seen.decode(errors="replace")
 
 
 @contextmanager

@@ -22,5 +22,7 @@ def run() -> None:
         sys.exit(f"luminora: {exc}")
     except OSError as exc:  # of --help and --version; commands report their own
         sys.exit(f"luminora: stdout: {exc.strerror}")
+    except KeyboardInterrupt:  # while modules are imported; commands report their own
+        sys.exit(130)
     finally:
         finish_streams()

@@ -140,6 +140,18 @@ def test_ctrl_c_at_the_prompt_exits_with_130(tmp_path: Path) -> None:
     assert luminora_at(tmp_path)("sessions", "list", "--json").stdout == "[]\n"
 
 
+def test_ctrl_c_before_the_command_begins_exits_with_130(tmp_path: Path) -> None:
+    code = """
+import sys
+class Stopped:
+    def find_spec(self, name, *_):
+        if name == "luminoracore_sdk.cli.app":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stopped())"""
+    done = process(tmp_path, "doctor", code=code)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_ctrl_c_at_the_question_deletes_nothing(tmp_path: Path) -> None:
     luminora_at(tmp_path)("chat", "hi", "--session", "s", "--create")
     with at_keyboard(tmp_path, "sessions", "delete", "s") as (started, keyboard):

@@ -1,13 +1,13 @@
 """``luminora users erase | export | usage``."""
 
-import json
 from collections.abc import AsyncIterator
 from datetime import date, datetime
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, Any
 
 import typer
 
+from luminoracore_sdk.application.exchange.raw_json import read_json
 from luminoracore_sdk.cli.context import FAILED, USAGE, CommandContext
 from luminoracore_sdk.cli.export_import import output_target
 from luminoracore_sdk.cli.output import amount, print_table
@@ -118,8 +118,8 @@ def _day(time: datetime | None) -> date | None:
 
 def _prices(context: CommandContext, path: Path) -> dict[str, Price]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return {str(model): Price(**price) for model, price in data.items()}
+        data: Any = read_json(path.read_bytes())
+        return {model: Price(**price) for model, price in data.items()}
     except (OSError, ValueError, TypeError, AttributeError, ValidationError) as exc:
         context.say(f"{path} is not a table of prices: {exc}")
         raise typer.Exit(USAGE) from exc

@@ -131,7 +131,7 @@ def test_tokens_of_a_user_are_counted(luminora: Luminora, tmp_path: Path) -> Non
     assert "cost: 0.0003" in luminora("users", "usage", "ada", "--prices", str(tmp_path / "prices.json")).stderr
     assert "no answer" in luminora("users", "usage", "ada", "--until", "2020-01-01").stderr
     assert "no answer" in luminora("users", "usage", "ada", "--since", "2199-01-01").stderr
-    for text in ("{", "[]", '{"m": 5}', '{"m": {"input": -1, "output": 1}}'):
+    for text in ("{", "[]", "[" * 100_000, '{"m": 5}', '{"m": {"input": -1, "output": 1}}'):
         (tmp_path / "prices.json").write_text(text)
         done = luminora("users", "usage", "ada", "--prices", str(tmp_path / "prices.json"))
         assert done.exit_code == 2

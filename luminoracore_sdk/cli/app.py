@@ -40,7 +40,7 @@ class _Luminora(TyperGroup):
         try:
             return super().invoke(ctx)
         except _UsageError as exc:
-            exc.message = re.sub(r"[\w+.-]+://[^\s']+", lambda found: public_url(found[0]), exc.message)
+            exc.message = re.sub(r"(?s)[\w+.-]+://.*", lambda found: public_url(found[0]), exc.message)
             raise
 
 

@@ -95,6 +95,7 @@ def test_before_the_first_chat_the_default_store_has_no_sessions(tmp_path: Path)
         ["doctor", "postgresql://ada:secret@host/db"],
         ["copy", "memory://", "memory://", "redis://:secret@host"],
         ["mongodb://ada:secret@host"],
+        ["doctor", "postgresql://ada:its secret@host"],
         ["sessions", "list", "--limit", "postgresql://ada:secret@host"],
         ["sessions", "import", "postgres:ada:secret@host"],
     ],

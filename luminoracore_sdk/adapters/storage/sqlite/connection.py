@@ -10,10 +10,10 @@ import os
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from threading import Event, local
+from queue import SimpleQueue
+from threading import Event, Lock, Thread, local
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -31,6 +31,42 @@ Row = Sequence[Any]
 Work = Callable[[sqlite3.Connection], T]
 
 
+class _Worker:
+    """A thread that calls functions in order, until ``end``.
+
+    That of an executor ends with the main thread: other threads could write no more, and the exit close nothing.
+    """
+
+    def __init__(self) -> None:
+        self._functions: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._lock = Lock()
+        self._has_ended = False
+        Thread(target=_serve, args=(self._functions,), name="luminora-sqlite", daemon=True).start()
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have a function called, which must not raise an exception.
+
+        Raises:
+            StorageClosedError: The thread was told to end.
+        """
+        with self._lock:
+            if self._has_ended:
+                raise StorageClosedError(BACKEND)
+            self._functions.put(function)
+
+    def end(self) -> None:
+        """Let the thread end after the functions that it was given."""
+        with self._lock:
+            self._has_ended = True
+            self._functions.put(None)
+
+
+def _serve(functions: "SimpleQueue[Callable[[], object] | None]") -> None:
+    while (function := functions.get()) is not None:
+        function()
+        del function  # it may refer to a dropped storage
+
+
 class SQLiteConnection:
     """Run functions on one connection, one after the other, in its thread.
 
@@ -44,8 +80,8 @@ class SQLiteConnection:
         self._connect = connect
         self._connection: sqlite3.Connection | None = None
         self._is_open = False
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="luminora-sqlite")
-        self._calls = Inbox(self._executor.submit)
+        self._worker = _Worker()
+        self._calls = Inbox(self._worker.call)
         self._process = os.getpid()
 
     async def open(self) -> None:
@@ -81,7 +117,7 @@ class SQLiteConnection:
 
     def _end(self) -> asyncio.Future[None]:
         closed = self._submit(self._close)
-        self._executor.shutdown(wait=False)
+        self._worker.end()
         return closed
 
     def hold(self, resume: Event) -> None:
@@ -97,8 +133,8 @@ class SQLiteConnection:
             held.set()
             resume.wait()
 
-        with suppress(RuntimeError):  # the thread is at its end
-            self._executor.submit(wait_for_the_fork)
+        with suppress(StorageClosedError):
+            self._worker.call(wait_for_the_fork)
             held.wait()
 
     def _open(self) -> None:
@@ -124,6 +160,7 @@ class SQLiteConnection:
             connection.close()
 
     def __del__(self) -> None:
+        self._worker.end()
         if self._connection is not None:
             warnings.warn("a SQLiteStorage was dropped without close()", ResourceWarning, stacklevel=2, source=self)
 

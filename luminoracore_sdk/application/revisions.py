@@ -5,7 +5,7 @@ alternatives lie in the metadata of the first message that stands there now, so 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, TypeVar
@@ -167,19 +167,22 @@ class Revisions:
         if receipt.replayed or removed == list(tail):
             return stored
         known = branches_of(removed[0])  # a redaction may have removed or changed them
-        correct = branches_with([branch for branch in known if not _has(branch, stored[0].id)], removed)
-        redacted = {data.get("id") for branch in known for data in _items(branch) if _is_redacted(data)}
+        others = [branch for branch in known if all(data.get("id") != stored[0].id for data in _items(branch))]
+        correct = branches_with(others, removed)
+        redacted = {str(data.get("id")) for branch in known for data in _all_items(branch) if _is_redacted(data)}
 
         def corrected(message: Message) -> Message:
-            message = _redacted(message) if message.id in redacted else message
-            return attrs.evolve(message, metadata={**message.metadata, ALTERNATIVES: correct})
+            message = self._redacted_in(session_id, message, redacted)
+            if message.id == stored[0].id:
+                message = attrs.evolve(message, metadata={**message.metadata, ALTERNATIVES: correct})
+            return message
 
-        with suppress(MessageNotFoundError):  # another writer has replaced it in turn
-            await self._changed(session_id, stored[0].id or "", corrected)
-        return [
-            corrected(stored[0]),
-            *[await self.redact(session_id, one.id or "") if one.id in redacted else one for one in stored[1:]],
-        ]
+        changed = [corrected(one) for one in stored]
+        for old, new in zip(stored, changed, strict=True):
+            if new != old:
+                with suppress(MessageNotFoundError):  # another writer has replaced it in turn
+                    await self._changed(session_id, new.id or "", corrected)
+        return changed
 
     # -- one message -------------------------------------------------------------------------------
 
@@ -223,22 +226,27 @@ class Revisions:
 
     async def _redact_alternative(self, session_id: str, holder: str, message_id: str) -> Message | None:
         """Redact a message in the alternatives of another one; return it, or None if it is there no more."""
-        found: list[Message] = []
+        found: list[JSONObject] = []
 
         def redacted(message: Message) -> Message:
-            found.clear()
-            branches = branches_of(message)
-            for number, branch in enumerate(branches):
-                if _has(branch, message_id):
-                    messages = [
-                        _redacted(one) if one.id == message_id else one for one in self._parsed(session_id, branch)
-                    ]
-                    branches[number] = [one.to_dict() for one in messages]
-                    found.extend(one for one in messages if one.id == message_id)
-            return attrs.evolve(message, metadata={**message.metadata, ALTERNATIVES: branches}) if found else message
+            changed = self._redacted_in(session_id, message, {message_id})
+            every = (one for branch in branches_of(changed) for one in _all_items(branch))
+            found[:] = [one for one in every if one.get("id") == message_id]
+            return changed
 
         await self._changed(session_id, holder, redacted)
-        return found[0] if found else None
+        return Message.from_dict(found[0]) if found else None
+
+    def _redacted_in(self, session_id: str, message: Message, ids: Collection[str]) -> Message:
+        """Return a message in which these are redacted: itself, and those in its alternatives and in theirs."""
+        if message.id in ids:
+            return _redacted(message)
+        branches = branches_of(message)
+        for number, branch in enumerate(branches):
+            if _has(branch, ids):
+                messages = self._parsed(session_id, branch)
+                branches[number] = [self._redacted_in(session_id, one, ids).to_dict() for one in messages]
+        return attrs.evolve(message, metadata={**message.metadata, ALTERNATIVES: branches}) if branches else message
 
     async def _holder(self, session_id: str, message_id: str) -> str | None:
         """Return the id of the message that has a message among its alternatives, or None."""
@@ -249,7 +257,7 @@ class Revisions:
                 if not (records := await self.storage.read_messages(session_id, page)):
                     break
                 for message in await self._decoded(session_id, records):
-                    if any(_has(branch, message_id) for branch in branches_of(message)):
+                    if any(_has(branch, {message_id}) for branch in branches_of(message)):
                         return message.id
                 before = records[0].position
         return None
@@ -444,14 +452,24 @@ def branches_of(message: Message) -> list[Any]:
     return list(found) if isinstance(found, list) else []
 
 
-def _has(branch: Any, message_id: str | None) -> bool:
-    """Whether a message is in an alternative, which may be damaged."""
-    return any(data.get("id") == message_id for data in _items(branch))
+def _has(branch: Any, ids: Collection[str]) -> bool:
+    """Whether one of these messages is in an alternative, or in the alternatives of its messages."""
+    return any(str(data.get("id")) in ids for data in _all_items(branch))
 
 
 def _items(branch: Any) -> list[JSONObject]:
     """Return the messages of an alternative, which may be damaged, as JSON objects."""
     return [data for data in branch if isinstance(data, dict)] if isinstance(branch, list) else []
+
+
+def _all_items(branch: Any) -> Iterator[JSONObject]:
+    """Yield the messages of an alternative, and those of the alternatives that they have, as JSON objects."""
+    for data in _items(branch):
+        yield data
+        metadata = data.get("metadata")
+        nested = metadata.get(ALTERNATIVES) if isinstance(metadata, dict) else None
+        for inner in nested if isinstance(nested, list) else ():
+            yield from _all_items(inner)
 
 
 def _is_redacted(data: JSONObject) -> bool:

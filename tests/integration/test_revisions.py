@@ -325,6 +325,21 @@ async def test_a_message_in_an_alternative_is_redacted(manager: SessionManager, 
         await manager.redact("s", "absent")
 
 
+async def test_a_message_in_an_alternative_of_an_alternative_is_redacted(
+    manager: SessionManager, script: Script
+) -> None:
+    before = await two_turns(manager, script)
+    await manager.regenerate("s")
+    await manager.regenerate("s", before[1].id)
+    redacted = await manager.redact("s", before[3].id or "")
+    assert (redacted.content, redacted.metadata) == ("", {"redacted": True})
+    (_, answer) = await said(manager)
+    assert "Answer 2" not in str(answer)
+    chosen = await manager.choose("s", answer.id or "", 0)
+    assert [one.content for one in chosen] == ["Answer 1", "Question 2", "Answer 3"]
+    assert await manager.alternatives("s", chosen[2].id or "") == [[redacted]]
+
+
 async def test_an_alternative_far_back_in_the_history_is_redacted(
     manager: SessionManager, script: Script, storage: SessionStorage
 ) -> None:
@@ -354,6 +369,22 @@ async def test_a_redaction_in_an_alternative_that_is_chosen_meanwhile_holds(
         assert after[3] == chosen[0]
         assert "Answer 2" not in str(after)
         assert "Answer 3" in str(after)
+
+
+async def test_a_redaction_in_an_alternative_of_one_that_is_chosen_meanwhile_holds(
+    storage: SessionStorage, services: Services, script: Script
+) -> None:
+    acting = ActsAround(storage)
+    async with SessionManager(acting, services=services) as manager:
+        before = await two_turns(manager, script)
+        await manager.regenerate("s")
+        answer = await manager.regenerate("s", before[1].id)
+        async with SessionManager(StorageWrapper(storage), services=services) as other:
+            acting.before = lambda: other.redact("s", before[3].id or "")
+            chosen = await manager.choose("s", answer.id or "", 0)
+        assert chosen == (await said(manager))[1:]
+        assert "Answer 2" not in str(chosen)
+        assert "Answer 3" in str(chosen)
 
 
 async def test_an_alternative_that_is_gone_before_its_redaction_is_not_found(

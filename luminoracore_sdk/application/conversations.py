@@ -1,7 +1,7 @@
 """The use cases of conversations: add messages, read, search, clear, summarize."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, cast, overload
 from zlib import crc32
@@ -144,6 +144,8 @@ class Conversations:
             SessionNotFoundError: No such session.
             ConflictError: ``expected_last`` is not the newest position.
         """
+        if not isinstance(messages, Iterable):
+            raise ValidationError(f"messages must be a list of messages, not {type(messages).__name__}")
         ready = [self._stamped(message) for message in messages]
         records = [*encoded, *await self.encode(ready[len(encoded) :])]
         if _folds_counters(records):
@@ -177,6 +179,8 @@ class Conversations:
         return await message_records(self.storage, self._services.codec, messages)
 
     def _stamped(self, message: Message) -> Message:
+        if not isinstance(message, Message):
+            raise ValidationError(f"a message to append must be a Message, not {type(message).__name__}")
         if message.id is not None and message.timestamp is not None and message.position is None:
             return message
         return stamped(
@@ -277,6 +281,8 @@ class Conversations:
 
     async def get_recent_messages(self, session_id: str, count: int) -> list[Message]:
         """Return the newest ``count`` messages, oldest first."""
+        if count is None:
+            raise ValidationError("count must be a whole number of at least 0, not None")
         check_count(count, "count")
         count = count if self._whole else min(count, self.max_history)
         return await self._read(session_id, MessageRange(limit=count, newest=True))

@@ -17,7 +17,7 @@ from luminoracore_sdk.domain.settings import ARCHIVED, PINNED
 from luminoracore_sdk.domain.summaries import ConversationPage
 from luminoracore_sdk.domain.usage import Usage
 
-__all__ = ["Listings", "Order"]
+__all__ = ["Listings", "Order", "check_days"]
 
 Order = Literal["activity", "created"]
 
@@ -51,6 +51,9 @@ class Listings:
         if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
             raise ValidationError(f"a page holds 1 to {MAX_PAGE} conversations, not {limit!a:.40}")
         flags = {ARCHIVED: archived, PINNED: pinned}
+        for flag in flags.values():
+            if flag is not None and type(flag) is not bool:
+                raise ValidationError(f"archived and pinned are True, False or None, not {flag!a:.40}")
         asked = (PINNED if pinned else None, tag, ARCHIVED if archived else None)  # the rarest first, as a rule
         wanted = [name for name in asked if name is not None]
         unwanted = [name for name, flag in flags.items() if flag is False]
@@ -89,13 +92,21 @@ class Listings:
 
     async def usage(self, query: SessionQuery, *, since: date | None, until: date | None) -> Usage:
         """Return the tokens that the sessions of a query have used in a period."""
-        for day in (since, until):
-            if day is not None and (not isinstance(day, date) or isinstance(day, datetime)):
-                raise ValidationError(f"since and until are dates, not {type(day).__name__}")
         total = Usage()
         async for record in headers(self.storage, query):
             total += Usage.of_counters(record.summary.counters, since=since, until=until)
         return total
+
+
+def check_days(*days: date | None) -> None:
+    """Refuse the bound of a period that is neither None nor a date.
+
+    Raises:
+        ValidationError: There is one; a datetime is none.
+    """
+    for day in days:
+        if day is not None and (not isinstance(day, date) or isinstance(day, datetime)):
+            raise ValidationError(f"since and until are dates, not {type(day).__name__}")
 
 
 def _text(cursor: tuple[int, str]) -> str:

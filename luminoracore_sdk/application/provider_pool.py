@@ -221,7 +221,8 @@ class SessionProviders:
             return known
         if isinstance(passed, ProviderConfig):
             passed = {field.name: getattr(passed, field.name) for field in attrs.fields(ProviderConfig)}
-        override = ProviderConfig.from_dict({"name": known.name, **passed})
+        fields = {"name": known.name, **passed} if isinstance(passed, Mapping) else passed
+        override = ProviderConfig.from_dict(fields)
         if override.name != known.name:
             raise ProviderError(
                 f"the session's provider is {known.name!r}, not {override.name!r}; update_provider() changes it"

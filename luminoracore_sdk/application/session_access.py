@@ -32,6 +32,7 @@ from luminoracore_sdk.domain.errors import (
 )
 from luminoracore_sdk.domain.message import Message, message_text
 from luminoracore_sdk.domain.session import Session
+from luminoracore_sdk.domain.values import check_id
 
 __all__ = [
     "SessionAccess",
@@ -315,7 +316,7 @@ class SessionLocks:
 
     def of(self, session_id: str) -> TurnLock:
         """Return the lock of a session on the running event loop."""
-        key = (id(asyncio.get_running_loop()), session_id)
+        key = (id(asyncio.get_running_loop()), check_id(session_id))
         lock = self._locks.get(key)
         if lock is None:
             lock = self._locks[key] = TurnLock(session_id)

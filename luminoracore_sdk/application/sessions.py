@@ -15,7 +15,7 @@ from luminoracore_sdk.application.conversations import Conversations
 from luminoracore_sdk.application.erasure import Erasure, ErasureReceipt
 from luminoracore_sdk.application.forks import Fork
 from luminoracore_sdk.application.leases import DEFAULT_LEASE_SECONDS, TurnLease, stop_holder, turn_lease
-from luminoracore_sdk.application.listings import Listings, Order
+from luminoracore_sdk.application.listings import Listings, Order, check_days
 from luminoracore_sdk.application.memories import Memories
 from luminoracore_sdk.application.message_costs import MessageCosts
 from luminoracore_sdk.application.ports.deferred_writes import DeferredWriteStorage
@@ -59,7 +59,7 @@ from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import SessionConfig
 from luminoracore_sdk.domain.summaries import ConversationPage, SessionChange, watched_from
 from luminoracore_sdk.domain.usage import Usage
-from luminoracore_sdk.domain.values import to_microseconds
+from luminoracore_sdk.domain.values import check_id, to_microseconds
 from luminoracore_sdk.domain.vendors import VendorRules
 
 if TYPE_CHECKING:
@@ -529,14 +529,14 @@ class Sessions:
             ConflictError: The new ``id`` is stored already, and the provider was not asked; or another writer has
                 changed the conversation meanwhile. Nothing was changed.
         """
-        revises = Revises(message_id=message_id, edits=True)
+        revises = Revises(message_id=check_id(message_id, "message id"), edits=True)
         return await self._dialogue.send(session_id, message, _revising(revises, options))
 
     async def stream_edit_message(
         self, session_id: str, message_id: str, message: str | Message | Mapping[str, Any], **options: Any
     ) -> AsyncGenerator[ChatResponse, None]:
         """Yield the answer to an edited message in deltas; see ``edit_message`` and ``stream_message``."""
-        revises = Revises(message_id=message_id, edits=True)
+        revises = Revises(message_id=check_id(message_id, "message id"), edits=True)
         async with aclosing(self._dialogue.stream(session_id, message, _revising(revises, options))) as deltas:
             async for delta in deltas:
                 yield delta
@@ -636,7 +636,7 @@ class Sessions:
             SessionExistsError: Another session has the new id.
             ConflictError: The session was cut off meanwhile; nothing was created.
         """
-        new_id = new_session_id or self._services.ids.new_id()
+        new_id = self._services.ids.new_id() if new_session_id is None else new_session_id
         fork = Fork(storage=self._storage, codec=self._services.codec, clock=self._services.clock)
         try:
             copied = await fork.make(session_id, at, new_id, _object(metadata, "metadata"))
@@ -967,6 +967,8 @@ class Sessions:
         """
         if not isinstance(policy, RetentionPolicy):
             raise ValidationError(f"policy must be a RetentionPolicy, not {type(policy).__name__}")
+        if type(dry_run) is not bool:
+            raise ValidationError(f"dry_run must be True or False, not {type(dry_run).__name__}")
         return await Retention(
             policy=policy,
             user_id=None if user_id is None else check_user_id(user_id),
@@ -1082,6 +1084,7 @@ class Sessions:
             SessionNotFoundError: No such session.
             ValidationError: An argument is invalid.
         """
+        check_days(since, until)
         if session_id is None:
             return await self._listings.usage(SessionQuery(user_id=user_id), since=since, until=until)
         record = await self._sessions.header(session_id)

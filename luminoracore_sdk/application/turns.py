@@ -152,7 +152,7 @@ class SendOptions:
 
     temperature: float
     max_tokens: int | None
-    context: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    context: str = ""
     on_failure: OnFailure = "discard"
     on_stop: OnStop = "discard"
     busy: Busy = "wait"
@@ -163,6 +163,8 @@ class SendOptions:
     extra: Mapping[str, Any] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.context, str):
+            raise ValidationError(f"context must be a string, not {type(self.context).__name__}")
         for name, kind in (("on_failure", OnFailure), ("on_stop", OnStop), ("busy", Busy)):
             if getattr(self, name) not in get_args(kind):
                 raise ValidationError(f"{name} is {' or '.join(map(repr, get_args(kind)))}")

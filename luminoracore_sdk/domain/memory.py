@@ -52,6 +52,15 @@ def _check_key(_: object, __: object, value: str) -> None:
     check_id(value, "memory key")
 
 
+def _check_session_id(_: object, __: object, value: str) -> None:
+    check_id(value)
+
+
+def _check_position(_: object, __: object, value: int) -> None:
+    if type(value) is not int or value < 0:
+        raise ValidationError(f"the position of a source must be a whole number of at least 0, not {value!a:.80}")
+
+
 def _to_category(value: object) -> MemoryCategory:
     try:
         return MemoryCategory(value)  # type: ignore[arg-type]  # a ValueError refuses other types
@@ -69,12 +78,17 @@ class MemorySource:
         position: The newest message of that session then; 0: there was none.
     """
 
-    session_id: str
-    position: int = 0
+    session_id: str = attrs.field(validator=_check_session_id)
+    position: int = attrs.field(default=0, validator=_check_position)
 
     def to_dict(self) -> JSONObject:
         """Return a JSON object."""
         return {"session_id": self.session_id, "position": self.position}
+
+
+def _check_source(_: object, __: object, value: MemorySource | None) -> None:
+    if value is not None and not isinstance(value, MemorySource):
+        raise ValidationError(f"the source of a memory must be a MemorySource, not {type(value).__name__}")
 
 
 @attrs.frozen(kw_only=True)
@@ -128,7 +142,7 @@ class MemoryEntry:
     importance: float = attrs.field(default=1.0, validator=_check_importance)
     category: MemoryCategory = attrs.field(default=MemoryCategory.FACT, converter=_to_category)
     since: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(to_utc))
-    source: MemorySource | None = None
+    source: MemorySource | None = attrs.field(default=None, validator=_check_source)
     past: tuple[MemoryVersion, ...] = ()
 
     @property

@@ -140,13 +140,17 @@ class Usage:
             prices: The price of each model; ``"*"``: that of every other one.
 
         Raises:
-            ValidationError: A model has no price.
+            ValidationError: A model has no price, or one that is no ``Price``.
         """
+        if not isinstance(prices, Mapping):
+            raise ValidationError(f"prices must be a mapping, not {type(prices).__name__}")
         total = Decimal(0)
         for one in self.models:
             price = prices.get(one.model, prices.get("*"))
             if price is None:
                 raise ValidationError(f"there is no price for the model {one.model!a:.80}")
+            if not isinstance(price, Price):
+                raise ValidationError(f"the price of {one.model!a:.80} must be a Price, not {type(price).__name__}")
             total += one.cost(price)
         return total
 

@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from luminoracore_sdk.session import ConversationManager, SessionManager, SessionStorage
+from luminoracore_sdk.domain.memory import MemorySource
+from luminoracore_sdk.session import ConversationManager, RetentionPolicy, SessionManager, SessionStorage
 from luminoracore_sdk.types.session import Message
-from luminoracore_sdk.utils.exceptions import InvalidIdError, InvalidJSONError, ValidationError
+from luminoracore_sdk.utils.exceptions import InvalidIdError, InvalidJSONError, ProviderError, ValidationError
 
 ADA = {"name": "Ada"}
 ECHO = {"name": "echo"}
@@ -68,7 +70,7 @@ async def test_an_invalid_message_is_refused(manager: SessionManager, session_id
     assert await manager.conversation_manager.get_message_count(session_id) == 2
 
 
-BAD_IDS = ["", "a\0b", "\ud800", "x" * 513, "x" * 10_000, 5, None, b"s", ("s",)]
+BAD_IDS = ["", "a\0b", "\ud800", "x" * 513, "x" * 10_000, 5, None, b"s", ("s",), ["s"]]
 
 
 @pytest.mark.parametrize("bad", BAD_IDS, ids=lambda bad: f"{ascii(bad)[:8]}-{len(ascii(bad))}")
@@ -108,6 +110,53 @@ async def test_an_invalid_id_is_refused_by_every_call(
         accepted.append(number)
     assert accepted == []
     assert await storage.list_sessions() == []
+
+
+async def test_an_argument_of_another_type_is_refused(
+    manager: SessionManager, storage: SessionStorage, session_id: str
+) -> None:
+    anything: Any = manager
+    conversations: Any = manager.conversation_manager
+    user: Any = manager.for_user("u")
+    calls: list[Callable[[], Awaitable[Any]]] = [
+        lambda: anything.usage(session_id, since="2026-01-01"),
+        lambda: anything.usage(session_id, until=datetime(2026, 1, 1, tzinfo=UTC)),
+        lambda: anything.usage(since=0),
+        lambda: anything.list_conversations(archived="no"),
+        lambda: anything.list_conversations(pinned=0),
+        lambda: anything.send_message(session_id, "x", context=None),
+        lambda: anything.edit_message(session_id, None, "x"),
+        lambda: anext(anything.stream_edit_message(session_id, None, "x")),
+        lambda: anything.fork(session_id, new_session_id=""),
+        lambda: anything.apply_retention(RetentionPolicy(max_messages=1), dry_run="no"),
+        lambda: user.store_memory("k", 1, source={"session_id": session_id}),
+        lambda: user.store_memory("k", 1, source=MemorySource(session_id="", position=1)),
+        lambda: user.store_memory("k", 1, source=MemorySource(session_id=session_id, position=-1)),
+        lambda: conversations.append(session_id, None),
+        lambda: conversations.append(session_id, "x"),
+        lambda: conversations.get_recent_messages(session_id, None),
+        lambda: anext(conversations.stream_messages(session_id, after="1")),
+    ]
+    accepted = []
+    for number, call in enumerate(calls):
+        try:
+            await call()
+        except ValidationError:
+            continue
+        accepted.append(number)
+    assert accepted == []
+    assert await said(storage) == ["Safe", "You said: Safe"]
+    assert await manager.list_sessions() == [session_id]
+
+
+async def test_a_provider_configuration_of_another_type_is_refused(manager: SessionManager, session_id: str) -> None:
+    config: Any = "echo"
+    for call in (
+        manager.send_message(session_id, "x", provider_config=config),
+        manager.suggest_title(session_id, provider_config=config),
+    ):
+        with pytest.raises(ProviderError, match="must be a dict"):
+            await call
 
 
 ODD_IDS = [

@@ -83,6 +83,10 @@ def test_usage_is_summed_and_priced() -> None:
     assert one.cost({"m": Price(input=1, output=1)}) == 1
     with pytest.raises(ValidationError, match="no price for the model 'n'"):
         both.cost({"m": prices["m"]})
+    wrong: Any
+    for wrong in (None, {"*": 1}):
+        with pytest.raises(ValidationError, match="must be a"):
+            both.cost(wrong)
     assert both.to_dict()["models"][1] == {
         "model": "n",
         "input_tokens": 0,

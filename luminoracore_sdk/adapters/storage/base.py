@@ -433,8 +433,16 @@ def payload_conflict(backend: str, session_id: str, position: int) -> ConflictEr
 
 
 def _check_limit(limit: int | None) -> None:
-    if limit is not None and limit < 0:
-        raise ValidationError(f"a limit is 0 or more, not {limit}")
+    if limit is not None and (type(limit) is not int or limit < 0):
+        raise ValidationError(f"a limit is a whole number, 0 or more, not {limit!a:.80}")
+
+
+def _check_span(span: MessageRange) -> None:
+    """Refuse bounds that are no numbers: backends would compare them in their own ways."""
+    _check_limit(span.limit)
+    for name, value in (("after", span.after), ("before", 0 if span.before is None else span.before)):
+        if type(value) is not int:
+            raise ValidationError(f"{name} is a whole number, not {value!a:.80}")
 
 
 def check_changes(changes: Sequence[PayloadRewrite | IndexRewrite]) -> None:
@@ -466,10 +474,12 @@ def check_times(*microseconds: int | None) -> None:
 
 
 def _check_condition(expected_last: int | None, fence: int | None) -> None:
-    """Refuse the condition of a write that is no number: backends would compare it in their own ways."""
+    """Refuse the condition of a write that backends would compare in their own ways, as there is no such number."""
     for name, value in (("expected_last", expected_last), ("fence", fence)):
         if value is not None and type(value) is not int:
             raise ValidationError(f"{name} is a whole number, not {value!a:.80}")
+    if fence is not None and not 0 < fence <= MAX_MICROSECONDS:
+        raise ValidationError(f"no lease has the fence {fence!a:.80}; pass the one of a lease")
 
 
 def _check_short(payload: Payload | None) -> None:
@@ -841,7 +851,7 @@ class BaseStorage(SessionStorage):
     async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
         """Return a range, oldest first; see ``SessionStorage.read_messages``."""
         check_id(session_id)
-        _check_limit(span.limit)
+        _check_span(span)
         messages = await self._read_messages(session_id, span, await self._ready())
         await load_dictionaries(self, {message.payload.encoding for message in messages})
         return messages
@@ -932,7 +942,7 @@ class BaseStorage(SessionStorage):
     async def read_index(self, session_id: str, span: MessageRange) -> list[IndexRecord]:
         """Return the indexes of a range of messages; see ``SessionStorage.read_index``."""
         check_id(session_id)
-        _check_limit(span.limit)
+        _check_span(span)
         return await self._read_index(session_id, span, await self._ready())
 
     async def rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite]) -> int:

@@ -73,8 +73,8 @@ async def stream_messages(
     storage: SessionStorage, session_id: str, *, after: int, before: int | None, chunk: int
 ) -> AsyncIterator[MessageRecord]:
     """Yield a range of messages in constant memory; see ``SessionStorage.stream_messages``."""
-    if chunk < 1:
-        raise ValidationError(f"a chunk holds at least 1 message, not {chunk}")
+    if type(chunk) is not int or chunk < 1:
+        raise ValidationError(f"a chunk holds at least 1 message, not {chunk!a:.80}")
     while True:
         span = MessageRange(after=after, before=before, limit=chunk)
         messages = await storage.read_messages(session_id, span)

@@ -36,7 +36,7 @@ from luminoracore_sdk.application.session_access import SessionLocks, merged_pag
 from luminoracore_sdk.application.tombstones import is_erased, tombstone_of
 from luminoracore_sdk.domain.errors import ConflictError, SessionNotFoundError
 from luminoracore_sdk.domain.message import MessageRole
-from luminoracore_sdk.domain.values import to_microseconds
+from luminoracore_sdk.domain.values import check_id, to_microseconds
 
 __all__ = ["DeferredWriteWrapper"]
 
@@ -150,10 +150,10 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
 
     def is_deferred(self, session_id: str) -> bool:
         """Return whether the writes of a session are deferred."""
-        return session_id in self._deferred
+        return check_id(session_id) in self._deferred
 
     def _target(self, session_id: str) -> SessionStorage:
-        return self._staging if session_id in self._deferred else self.base
+        return self._staging if check_id(session_id) in self._deferred else self.base
 
     async def open(self) -> None:
         """Open the storage below."""
@@ -226,7 +226,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
     async def flush(self, session_id: str) -> None:
         """Write what was deferred of one session; see ``DeferredWriteStorage.flush``."""
         async with self._locks.of(session_id).hold():
-            stored = self._deferred.get(session_id)
+            stored = self._deferred.get(check_id(session_id))
             record = await self._staging.find_session(session_id) if stored else None
             if stored is None or record is None:
                 return
@@ -358,7 +358,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         self, source_id: str, record: SessionRecord, *, at: int, rewrite: RewriteMessage | None = None
     ) -> SessionRecord:
         """Fork here or below; see ``SessionStorage.fork_session``. The fork of a deferred session is deferred too."""
-        if source_id not in self._deferred:
+        if not self.is_deferred(source_id):
             return await self.base.fork_session(source_id, record, at=at, rewrite=rewrite)
         session_id = record.session_id
         async with self._locks.of(session_id).hold():
@@ -390,7 +390,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
 
     async def acquire_lease(self, session_id: str, *, holder: str, ttl_us: int) -> Lease:
         """Acquire below, or here if the session is not stored yet; see ``SessionStorage.acquire_lease``."""
-        stored = self._deferred.get(session_id)
+        stored = self._deferred.get(check_id(session_id))
         if stored is None:
             return await self.base.acquire_lease(session_id, holder=holder, ttl_us=ttl_us)
         stored.is_leased_here = not stored.version or (stored.is_leased_here and await self._is_leased(session_id))
@@ -407,14 +407,14 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
 
     async def release_lease(self, session_id: str, *, fence: int) -> bool:
         """Release where it was acquired; see ``SessionStorage.release_lease``."""
-        stored = self._deferred.get(session_id)
+        stored = self._deferred.get(check_id(session_id))
         if stored is None or stored.is_leased_here:
             return await super().release_lease(session_id, fence=fence)
         return await self.base.release_lease(session_id, fence=fence)
 
     async def _compare_fence(self, session_id: str, fence: int | None) -> None:
         """Bring the latest lease here, before a deferred write that depends on it."""
-        stored = self._deferred.get(session_id)
+        stored = self._deferred.get(check_id(session_id))
         if fence is None or stored is None or stored.is_leased_here:
             return
         header = await self.base.find_session(session_id)
@@ -441,7 +441,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
 
     async def truncate_messages(self, session_id: str, *, after: int) -> int:
         """Truncate here or below; see ``SessionStorage.truncate_messages``."""
-        if session_id not in self._deferred:
+        if not self.is_deferred(session_id):
             return await self.base.truncate_messages(session_id, after=after)
         async with self._locks.of(session_id).hold():  # not during a flush
             if (stored := self._deferred.get(session_id)) is None:
@@ -463,7 +463,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
     ) -> TailReceipt:
         """Replace here or below; see ``SessionStorage.replace_tail``."""
         call = partial(super().replace_tail, after=after, messages=messages, expected_last=expected_last, fence=fence)
-        if session_id not in self._deferred:
+        if not self.is_deferred(session_id):
             return await call(session_id)
         async with self._locks.of(session_id).hold():  # not during a flush
             await self._compare_fence(session_id, fence)
@@ -484,7 +484,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
     ) -> MessageRecord:
         """Update here or below; see ``SessionStorage.update_message``."""
         call = partial(super().update_message, payload=payload, expected=expected, brief=brief, index=index)
-        if session_id not in self._deferred:
+        if not self.is_deferred(session_id):
             return await call(session_id, position)
         async with self._locks.of(session_id).hold():  # not during a flush
             before = await read_message(self._staging, session_id, position)
@@ -497,7 +497,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
     async def rewrite_index(self, session_id: str, changes: Sequence[IndexRewrite]) -> int:
         """Rewrite here, and at once below what is stored there; see ``SessionStorage.rewrite_index``."""
         changes = tuple(changes)  # the caller may change its list during the await
-        if session_id not in self._deferred:
+        if not self.is_deferred(session_id):
             return await self.base.rewrite_index(session_id, changes)
         async with self._locks.of(session_id).hold():  # not during a flush
             below = await self.base.rewrite_index(session_id, changes)
@@ -533,7 +533,7 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         return await super().clear_memories(scope)
 
     async def _defer_if_wanted(self, scope: MemoryScope) -> None:
-        if scope.kind != "session" or scope.owner_id in self._deferred:
+        if scope.kind != "session" or self.is_deferred(scope.owner_id):
             return
         record = await self.base.find_session(scope.owner_id)
         if record is not None and self._wanted(record):

@@ -134,7 +134,7 @@ class LeaseContract(ContractBase):
             with pytest.raises(ValidationError):
                 await storage.acquire_lease("s", holder="b", ttl_us=ttl_us)
         fence: Any
-        for fence in ("1", 1.0, True):
+        for fence in ("1", 1.0, True, 0, -1, 2**63):
             with pytest.raises(ValidationError):
                 await storage.append_messages("s", message_records(1), fence=fence)
             with pytest.raises(ValidationError):

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import product
+from typing import Any
 
 import attrs
 import pytest
@@ -55,10 +56,15 @@ class MessageContract(ContractBase):
         assert await storage.read_messages("s", MessageRange(limit=5, newest=True)) == []
         assert [message async for message in storage.stream_messages("s")] == []
 
-    async def test_a_message_limit_below_0_is_refused(self, storage: SessionStorage) -> None:
+    async def test_a_wrong_range_is_refused(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=1)
         with pytest.raises(ValidationError):
             await storage.read_messages("s", MessageRange(limit=-1))
+        bound: Any
+        for bound in (0.5, float("nan"), "0", True):
+            for span in (MessageRange(after=bound), MessageRange(before=bound), MessageRange(limit=bound)):
+                with pytest.raises(ValidationError):
+                    await storage.read_messages("s", span)
 
     async def test_sessions_do_not_share_messages(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=2, session_id="a")

@@ -138,7 +138,7 @@ class Fork:
     def _brief(self, session_id: str, record: MessageRecord) -> Brief | None:
         message = self.codec.message(record, backend=self.storage.backend, session_id=session_id)
         payload = self.codec.message_record(message, counted=False).brief
-        return None if payload is None else Brief(record.position, payload)
+        return None if payload in (None, REMOVED_TEXT) else Brief(record.position, payload)
 
     async def _position(self, record: SessionRecord, at: str | int | None) -> int:
         if at is None:

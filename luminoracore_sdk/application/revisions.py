@@ -29,6 +29,7 @@ from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.message import (
     DELETED,
     OLDER_DELETED,
+    REDACTED,
     Message,
     MessageRole,
     at_position,
@@ -41,7 +42,6 @@ from luminoracore_sdk.domain.values import check_id
 __all__ = [
     "ALTERNATIVES",
     "ANNOTATIONS",
-    "REDACTED",
     "Revisions",
     "branches_of",
     "branches_with",
@@ -53,7 +53,6 @@ T = TypeVar("T")
 
 ALTERNATIVES = "alternatives"
 ANNOTATIONS = "annotations"
-REDACTED = "redacted"
 """Names in the metadata of messages; none of them is sent to a provider."""
 
 _KEPT_WHEN_REDACTED = ("tool_call_id", "name")

@@ -14,12 +14,14 @@ from luminoracore_sdk.domain.values import NamedValue, check_id, parse_time, to_
 __all__ = [
     "DELETED",
     "OLDER_DELETED",
+    "REDACTED",
     "Message",
     "MessageRole",
     "at_position",
     "brief_text",
     "ends_history",
     "is_deleted",
+    "is_redacted",
     "message_text",
     "not_deleted",
     "stamped",
@@ -32,6 +34,10 @@ DELETED: JSONObject = {"deleted": True}
 
 OLDER_DELETED: JSONObject = {**DELETED, "older_deleted": True}
 """The metadata of a deleted message before which every message is deleted too."""
+
+
+REDACTED = "redacted"
+"""The name of true in the metadata of a redacted message, whose content is empty."""
 
 
 class MessageRole(NamedValue):
@@ -208,6 +214,11 @@ def message_text(message: Message) -> str:
 def is_deleted(message: Message) -> bool:
     """Return whether a message was deleted: nothing but id, role, time and position is left of it."""
     return message.content == "" and message.metadata in (DELETED, OLDER_DELETED)
+
+
+def is_redacted(message: Message) -> bool:
+    """Return whether the content of a message was removed."""
+    return message.content == "" and message.metadata.get(REDACTED) is True
 
 
 def ends_history(message: Message) -> bool:

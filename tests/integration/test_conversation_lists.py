@@ -279,7 +279,7 @@ async def test_the_summary_follows_every_change_of_the_past(manager: SessionMana
     assert (await manager.usage("s")).output_tokens == 50
 
 
-@pytest.mark.parametrize("way", ["redact", "delete_messages", "apply_retention"])
+@pytest.mark.parametrize("way", ["redact", "redact in an alternative", "delete_messages", "apply_retention"])
 async def test_a_later_question_is_not_taken_for_the_first_that_was_removed(
     manager: SessionManager, script: Script, way: str
 ) -> None:
@@ -291,6 +291,11 @@ async def test_a_later_question_is_not_taken_for_the_first_that_was_removed(
     if way == "redact":
         await manager.redact("s", first)
         await manager.annotate("s", first, {"by": "Ada"})
+    elif way == "redact in an alternative":
+        await manager.edit_message("s", first, "Other question")
+        await manager.redact("s", first)
+        other = (await manager.conversation_manager.get_messages("s"))[0].id or ""
+        await manager.choose("s", other, 0)
     elif way == "delete_messages":
         await manager.delete_messages("s", [first])
     else:

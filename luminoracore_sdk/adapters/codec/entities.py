@@ -13,6 +13,7 @@ from luminoracore_sdk.adapters.codec.versions import (
     message_document,
     session_document,
 )
+from luminoracore_sdk.application.deleted_messages import REMOVED_TEXT
 from luminoracore_sdk.application.ports.codec import ValueCodec
 from luminoracore_sdk.application.ports.records import (
     NEVER_EVICTED,
@@ -25,7 +26,7 @@ from luminoracore_sdk.application.ports.records import (
 from luminoracore_sdk.domain.errors import CorruptRecordError, LuminoraCoreSDKError
 from luminoracore_sdk.domain.json_value import JSONObject
 from luminoracore_sdk.domain.memory import MemoryEntry, MemorySource, MemoryVersion, retention
-from luminoracore_sdk.domain.message import Message, MessageRole, brief_text, message_text, stored_message
+from luminoracore_sdk.domain.message import Message, MessageRole, brief_text, is_redacted, message_text, stored_message
 from luminoracore_sdk.domain.session import Session
 from luminoracore_sdk.domain.settings import ARCHIVED, PINNED, RESERVED_TAGS, SessionConfig
 from luminoracore_sdk.domain.summaries import ConversationSummary, stored_conversation
@@ -181,7 +182,9 @@ class JsonEntityCodec:
 
     def _brief(self, message: Message) -> Payload | None:
         text = brief_text(message) if message.role in _TALKING else ""
-        return self._values.encode(text) if text else None
+        if text:
+            return self._values.encode(text)
+        return REMOVED_TEXT if message.role is MessageRole.USER and is_redacted(message) else None
 
     def message(self, record: MessageRecord, *, backend: str, session_id: str) -> Message:
         """Return the message of a record; see ``EntityCodec``."""

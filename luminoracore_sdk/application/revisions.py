@@ -168,13 +168,14 @@ class Revisions:
         known = branches_of(removed[0])  # a redaction may have removed or changed them
         others = [branch for branch in known if all(data.get("id") != stored[0].id for data in _items(branch))]
         correct = branches_with(others, removed)
-        redacted = {str(data.get("id")) for branch in known for data in _all_items(branch) if _is_redacted(data)}
+        redacted = _redacted_ids(known)
 
         def corrected(message: Message) -> Message:
-            message = self._redacted_in(session_id, message, redacted)
+            gone = redacted | _redacted_ids(branches_of(message))  # others may have redacted something since
+            message = _redacted(message) if message.id in gone else message
             if message.id == stored[0].id:
                 message = attrs.evolve(message, metadata={**message.metadata, ALTERNATIVES: correct})
-            return message
+            return self._redacted_in(session_id, message, gone - {message.id})
 
         changed = [corrected(one) for one in stored]
         for old, new in zip(stored, changed, strict=True):
@@ -423,12 +424,14 @@ class Revisions:
             ValidationError: There is no such alternative.
             ConflictError: Another writer has changed the conversation meanwhile; nothing was changed.
         """
-        first = await self.existing(session_id, message_id)
-        branches = branches_of(first)
+        tail: list[Message] = []
+        while not tail or tail[0].id != message_id:  # another writer has replaced it meanwhile
+            first = await self.existing(session_id, message_id)
+            after = (first.position or 1) - 1
+            tail = await self.read(session_id, after)
+        branches = branches_of(tail[0])
         if type(number) is not int or not 0 <= number < len(branches):
             raise ValidationError(f"message {message_id!a:.80} has {len(branches)} alternatives, none is {number!r}")
-        after = (first.position or 1) - 1
-        tail = await self.read(session_id, after)
         chosen = self._parsed(session_id, branches.pop(number))
         return await self.replace_kept(
             session_id, after=after, messages=chosen, branches=branches, tail=tail, counted=False
@@ -469,6 +472,11 @@ def _all_items(branch: Any) -> Iterator[JSONObject]:
         nested = metadata.get(ALTERNATIVES) if isinstance(metadata, dict) else None
         for inner in nested if isinstance(nested, list) else ():
             yield from _all_items(inner)
+
+
+def _redacted_ids(branches: Iterable[Any]) -> frozenset[str]:
+    """Return the ids of the redacted messages in alternatives and in theirs."""
+    return frozenset(str(data.get("id")) for branch in branches for data in _all_items(branch) if _is_redacted(data))
 
 
 def _is_redacted(data: JSONObject) -> bool:

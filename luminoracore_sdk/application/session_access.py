@@ -284,11 +284,11 @@ class TurnLock:
 
     @asynccontextmanager
     async def interrupting(self) -> AsyncIterator[None]:
-        """Interrupt the turn in progress, and let no other begin within the block."""
+        """Interrupt the turn in progress, and let no other begin within the block; a turn that is stored is awaited."""
         self._interrupters += 1
         self._interrupters_ended.clear()
         try:
-            if self._stop is not None:
+            if self._stop is not None and not self._is_storing:  # which may take several calls
                 stop, self._stop = self._stop, None  # a second interrupter only waits
                 self._is_interrupted = True
                 stop()

@@ -632,6 +632,40 @@ async def test_a_change_right_before_a_replacement_is_in_the_alternative(
             assert [branch[0].content for branch in alternatives] == given
 
 
+async def test_an_answer_that_is_replaced_while_an_alternative_is_chosen_is_not_lost(
+    storage: SessionStorage, services: Services, script: Script
+) -> None:
+    class ActsBeforeReads(ActsAround):
+        async def read_messages(self, session_id: str, span: MessageRange) -> list[MessageRecord]:
+            await self.act_before()
+            return await super().read_messages(session_id, span)
+
+    acting = ActsBeforeReads(storage)
+    async with SessionManager(acting, services=services) as manager, SessionManager(storage) as other:
+        await two_turns(manager, script)
+        present = (await manager.regenerate("s")).id or ""
+        acting.before = lambda: other.regenerate("s")
+        with pytest.raises(MessageNotFoundError):
+            await manager.choose("s", present, 0)
+        newest = (await said(manager))[3]
+        alternatives = await manager.alternatives("s", newest.id or "")
+        assert [branch[0].content for branch in alternatives] == ["Answer 2", "Answer 3"]
+
+
+async def test_a_redaction_right_behind_a_replacement_holds(
+    storage: SessionStorage, services: Services, script: Script
+) -> None:
+    acting = ActsAround(storage)
+    async with SessionManager(acting, services=services) as manager, SessionManager(storage) as other:
+        before = await two_turns(manager, script)
+        present = (await manager.regenerate("s")).id or ""
+        acting.before = lambda: other.annotate("s", present, {"thumb": "down"})
+        acting.after = lambda: other.redact("s", before[3].id or "")
+        answer = await manager.regenerate("s")
+        alternatives = await manager.alternatives("s", answer.id or "")
+        assert [branch[0].content for branch in alternatives] == ["", "Answer 3"]
+
+
 async def test_an_answer_that_is_replaced_before_its_alternatives_are_corrected_is_returned(
     storage: SessionStorage, services: Services, script: Script
 ) -> None:

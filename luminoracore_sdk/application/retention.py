@@ -184,12 +184,11 @@ class Retention:
             lock = self.access.lock(session_id)
             try:
                 async with lock.hold(refuse_busy=True):
-                    with lock.storing():
-                        header = await self.access.storage.find_session(session_id)
-                        if header is not None and attrs.evolve(header, payload=None) != listed:
-                            self._in_use += 1
-                            return
-                        is_deleted = header is not None and await self.delete(session_id)
+                    header = await self.access.storage.find_session(session_id)
+                    if header is not None and attrs.evolve(header, payload=None) != listed:
+                        self._in_use += 1
+                        return
+                    is_deleted = header is not None and await self.delete(session_id)
             except (SessionBusyError, TurnInterruptedError):
                 self._in_use += 1
         if is_deleted:

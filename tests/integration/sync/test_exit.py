@@ -60,9 +60,34 @@ def outcome(run_python: Worker, code: str) -> tuple[int, list[str], str]:
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
-@pytest.mark.parametrize("place", ["memory", "files", *SERVERS])
+OUTLIVING = """
+def work():
+    threading.main_thread().join()
+    try:
+        for number in range(3):
+            manager.send_message(session_id, str(number))
+        print(manager.get_session_info(session_id)["message_count"])
+    except Exception as exc:
+        print(type(exc).__name__)
+
+threading.Thread(target=work).start()
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "end"), [("memory://", "8"), ("sqlite:///store.db", "8"), ("file://f", "StorageClosedError")]
+)
+def test_a_thread_may_outlive_the_main_one(place: str, end: str, run_python: Worker) -> None:
+    """JSON files cannot be used then: the threads of executors have ended."""
+    code = BEGIN + OPEN.format(url=place) + OUTLIVING
+    assert outcome(run_python, code) == (0, [end, "provider closed"], "")
+
+
+@pytest.mark.parametrize("place", ["memory", "files", "sqlite", *SERVERS])
 def test_what_is_open_is_closed_at_exit(place: str, run_python: Worker, request: pytest.FixtureRequest) -> None:
-    url = {"memory": "memory://", "files": "file://files"}.get(place) or request.getfixturevalue(place)
+    url = {"memory": "memory://", "files": "file://files", "sqlite": "sqlite:///store.db"}.get(
+        place
+    ) or request.getfixturevalue(place)
     assert outcome(run_python, BEGIN + OPEN.format(url=url)) == (0, ["provider closed"], "")
 
 

@@ -172,7 +172,10 @@ class JSONFileStorage(BaseStorage):
             with os_errors(action, writing=writing):
                 return work()
 
-        return self._pool.submit(run)
+        try:
+            return self._pool.submit(run)
+        except RuntimeError as exc:  # another thread closes it now, or the main thread has ended
+            raise StorageClosedError(BACKEND) from exc
 
     async def _run_locked(self, folder: Path, action: str, work: Callable[[], T], *, writing: bool) -> T:
         """Run a function in a thread under the lock of a folder."""

@@ -19,7 +19,13 @@ MAX_PREFIX_LENGTH = 32
 
 _SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 _OURS = frozenset({"schema", "table_prefix", "pool_size", "prepared_statements", "pgbouncer"})
-_SECRET = re.compile("passw|pwd|secret", re.IGNORECASE)
+_PUBLIC = frozenset(
+    {
+        *("application_name", "connect_timeout", "database", "dbname", "direct_tls", "host", "options", "port"),
+        *("search_path", "ssl", "sslcert", "sslkey", "sslmode", "sslrootcert", "target_session_attrs", "user"),
+    }
+)
+"""The parameters that errors show; any other may be a password under a wrong name."""
 _TRUTHS = {
     "true": True,
     "1": True,
@@ -106,7 +112,7 @@ class Address:
             if name in _REPLACED:
                 raise _refused(f"{name}: {_REPLACED[name]}")
         rest = _asyncpg_parameters(rest)
-        public = [(name, value) for name, value in rest if not _SECRET.search(name)]
+        public = [(name, value) for name, value in rest if name in _PUBLIC]
         user = login.partition(":")[0]
         return cls(
             dsn=_joined(parts.netloc, parts.path, rest),

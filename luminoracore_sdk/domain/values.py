@@ -67,8 +67,11 @@ def check_id(value: object, what: str = "session id") -> str:
         raise InvalidIdError(what, value, "it is empty")
     if len(value) > MAX_ID_LENGTH:
         raise InvalidIdError(what, value, f"{len(value)} characters; at most {MAX_ID_LENGTH}")
-    if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-        raise InvalidIdError(what, value, "it holds a lone surrogate")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidIdError(what, value, "it holds a lone surrogate") from None
     if "\0" in value:
         raise InvalidIdError(what, value, "it holds a NUL character")
     return value

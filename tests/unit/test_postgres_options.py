@@ -8,7 +8,7 @@ import pytest
 
 from luminoracore_sdk.adapters.storage.postgres import PostgreSQLStorage
 from luminoracore_sdk.adapters.storage.postgres.migrate import MIGRATION_LOCK, migrator
-from luminoracore_sdk.adapters.storage.postgres.options import Address, Namespace
+from luminoracore_sdk.adapters.storage.postgres.options import Namespace
 from luminoracore_sdk.domain.errors import ConfigurationError, StorageTimeoutError, StorageUnavailableError
 from tests.support.servers.proxy import unanswering_port
 
@@ -102,10 +102,3 @@ async def test_a_port_that_only_asyncpg_reads_is_refused() -> None:
 async def test_a_timeout_while_connecting_does_not_blame_the_pool() -> None:
     with unanswering_port() as port, pytest.raises(StorageTimeoutError, match="did not answer in time"):
         await PostgreSQLStorage(f"postgresql://u@127.0.0.1:{port}/d", pool_size=2, timeout=0.3).open()
-
-
-def test_an_address_shows_no_parameter_that_may_be_secret() -> None:
-    address = Address.of(
-        "postgresql://u:pw@h/d?pass=s3&authSource=s3&password=s3&application_name=chat&sslmode=require"
-    )
-    assert address.shown == "postgresql://u@h/d?sslmode=require&application_name=chat"

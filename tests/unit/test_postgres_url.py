@@ -27,7 +27,7 @@ def test_a_socket_and_a_url_without_a_host_are_accepted() -> None:
 
 
 def test_no_password_is_shown() -> None:
-    given = ("password", "sslpassword", "Password", "passwd", "PWD", "client_secret")
+    given = ("password", "sslpassword", "Password", "passwd", "PWD", "client_secret", "pass", "authSource")
     query = "&".join(f"{name}=s3cret" for name in given)
     address = Address.of(f"postgresql://u:s3cret@h/d?{query}&sslmode=require&passfile=/x")
     assert address.shown == "postgresql://u@h/d?sslmode=require&passfile=%2Fx"

@@ -21,8 +21,8 @@ _SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 _OURS = frozenset({"schema", "table_prefix", "pool_size", "prepared_statements", "pgbouncer"})
 _PUBLIC = frozenset(
     {
-        *("application_name", "connect_timeout", "database", "dbname", "direct_tls", "host", "options", "port"),
-        *("search_path", "ssl", "sslcert", "sslkey", "sslmode", "sslrootcert", "target_session_attrs", "user"),
+        *("application_name", "connect_timeout", "database", "dbname", "direct_tls", "host", "options", "passfile"),
+        *("port", "search_path", "ssl", "sslcert", "sslkey", "sslmode", "sslrootcert", "target_session_attrs", "user"),
     }
 )
 """The parameters that errors show; any other may be a password under a wrong name."""

@@ -424,11 +424,12 @@ class Revisions:
             ValidationError: There is no such alternative.
             ConflictError: Another writer has changed the conversation meanwhile; nothing was changed.
         """
-        tail: list[Message] = []
-        while not tail or tail[0].id != message_id:  # another writer has replaced it meanwhile
+        while True:
             first = await self.existing(session_id, message_id)
             after = (first.position or 1) - 1
             tail = await self.read(session_id, after)
+            if tail and tail[0].id == message_id:  # else another writer has replaced it meanwhile
+                break
         branches = branches_of(tail[0])
         if type(number) is not int or not 0 <= number < len(branches):
             raise ValidationError(f"message {message_id!a:.80} has {len(branches)} alternatives, none is {number!r}")

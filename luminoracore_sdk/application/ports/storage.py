@@ -213,8 +213,8 @@ class SessionStorage(ABC):
             ConflictError: The newest position is another, or some but not all of the ids are stored;
                 nothing was written.
             PayloadTooLargeError: A payload exceeds the backend's limit; nothing was written.
-            ValidationError: No message, too many, an id twice, an unknown role, a brief or index is too large, or a
-                number is no whole one.
+            ValidationError: No message, too many, an id twice, an unknown role, a brief or index is too large, a
+                number is no whole one, or no lease can have the fence.
         """
 
     @abstractmethod
@@ -224,6 +224,7 @@ class SessionStorage(ABC):
         Raises:
             SessionNotFoundError: No such session.
             CorruptRecordError: A record of the range cannot be read.
+            ValidationError: A bound is no whole number, or a limit is below 0.
         """
 
     @abstractmethod
@@ -241,6 +242,7 @@ class SessionStorage(ABC):
         Raises:
             SessionNotFoundError: No such session.
             CorruptRecordError: A record of the range cannot be read.
+            ValidationError: A bound is no whole number, or a chunk holds no message.
         """
 
     @abstractmethod
@@ -287,8 +289,8 @@ class SessionStorage(ABC):
             ConflictError: The newest position is not ``expected_last`` or is below ``after``, or an id is stored
                 already, be it in the tail; nothing was changed.
             PayloadTooLargeError: A payload exceeds the backend's limit; nothing was changed.
-            ValidationError: Too many messages, an id twice, an unknown role, a position below 0, or a number is no
-                whole one.
+            ValidationError: Too many messages, an id twice, an unknown role, a position below 0, a number is no
+                whole one, or no lease can have the fence.
         """
 
     @abstractmethod
@@ -334,6 +336,7 @@ class SessionStorage(ABC):
         Raises:
             SessionNotFoundError: No such session.
             CorruptRecordError: A record of the range cannot be read.
+            ValidationError: A bound is no whole number, or a limit is below 0.
         """
 
     @abstractmethod

@@ -208,12 +208,18 @@ class SessionStorage(SyncFacade[aio.SessionStorage]):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        expected_change: int | None = None,
         fence: int | None = None,
     ) -> TailReceipt:
         """Remove every message above a position and append others there, all or nothing."""
         return self._run(
             self.asynchronous.replace_tail(
-                session_id, after=after, messages=messages, expected_last=expected_last, fence=fence
+                session_id,
+                after=after,
+                messages=messages,
+                expected_last=expected_last,
+                expected_change=expected_change,
+                fence=fence,
             )
         )
 

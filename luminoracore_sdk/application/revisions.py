@@ -14,7 +14,7 @@ import attrs
 
 from luminoracore_sdk.application.deleted_messages import REMOVED_TEXT, find_tombstone, tombstone
 from luminoracore_sdk.application.off_loop import off_loop
-from luminoracore_sdk.application.ports.records import MAX_BATCH, MessageRange, MessageRecord, TailReceipt
+from luminoracore_sdk.application.ports.records import MAX_BATCH, MessageRange, MessageRecord
 from luminoracore_sdk.application.ports.storage import SessionStorage
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import message_records
@@ -109,80 +109,56 @@ class Revisions:
         newest = await self.storage.read_messages(session_id, MessageRange(limit=1, newest=True))
         return (newest[0].position, newest[0].message_id) if newest else (0, None)
 
+    async def unchanged(self, session_id: str, change: Callable[[int], Awaitable[T]]) -> T:
+        """Await a change that depends on stored messages, again whenever it failed and these were changed meanwhile.
+
+        Args:
+            session_id: A session.
+            change: Reads, then changes; it is given the number of the latest change, which it passes on as
+                ``expected_change``.
+
+        Raises:
+            ConflictError: The change was refused, and not because of another one.
+            MessageNotFoundError: It has raised this, and there was no other one.
+        """
+        while True:
+            number = await self._last_change(session_id)
+            try:
+                return await change(number)
+            except (ConflictError, MessageNotFoundError):
+                if number == await self._last_change(session_id):
+                    raise
+
+    async def _last_change(self, session_id: str) -> int:
+        header = await self.storage.find_session(session_id)
+        return 0 if header is None else header.last_change
+
     async def replace(  # the facts of one call
         self,
         session_id: str,
         *,
         after: int,
-        messages: Sequence[Message],
-        expected_last: int | None,
-        fence: int | None,
-        counted: bool,
-    ) -> tuple[list[Message], TailReceipt]:
-        """Replace the messages above a position; return the new ones, as they are stored."""
-        records = await message_records(self.storage, self.services.codec, messages, counted=counted)
-        receipt = await self.storage.replace_tail(
-            session_id, after=after, messages=records, expected_last=expected_last, fence=fence
-        )
-        return [at_position(message, place) for place, message in enumerate(messages, start=after + 1)], receipt
-
-    async def replace_kept(
-        self,
-        session_id: str,
-        *,
-        after: int,
-        messages: Sequence[Message],
-        branches: Sequence[Any],
         tail: Sequence[Message],
+        messages: Sequence[Message],
+        expected_change: int,
         fence: int | None = None,
         counted: bool = True,
     ) -> list[Message]:
-        """Replace a tail, which becomes an alternative of the first new message.
-
-        A message of the tail may be annotated or redacted, or the whole tail be replaced by one of the same length,
-        after it was read. Then the alternatives are corrected.
-
-        Args:
-            session_id: An existing session.
-            after: The position of the last message that stays.
-            messages: The new messages.
-            branches: Their other alternatives.
-            tail: What stands behind ``after``, as it was read.
-            fence: The fence of the lease under which this is done; None: there is no lease.
-            counted: Whether the tokens of the new messages are added to those of the session.
+        """Replace the messages above a position, which were read; return the new ones, as they are stored.
 
         Raises:
-            ConflictError: The conversation does not end with the tail; nothing was changed.
+            ConflictError: There is another change than the expected one, or a message behind the tail.
         """
-        stored, receipt = await self.replace(
+        records = await message_records(self.storage, self.services.codec, messages, counted=counted)
+        await self.storage.replace_tail(
             session_id,
             after=after,
-            messages=with_branches(messages, branches_with(branches, tail)),
+            messages=records,
             expected_last=after + len(tail),
+            expected_change=expected_change,
             fence=fence,
-            counted=counted,
         )
-        removed = await self._decoded(session_id, receipt.removed)
-        if receipt.replayed or removed == list(tail):
-            return stored
-        known = branches_of(removed[0])  # a redaction may have removed or changed them
-        others = [branch for branch in known if all(data.get("id") != stored[0].id for data in _items(branch))]
-        correct = branches_with(others, removed)
-        redacted = _redacted_ids(known)
-
-        def corrected(message: Message) -> Message:
-            gone = redacted | _redacted_ids(branches_of(message))  # others may have redacted something since
-            message = _redacted(message) if message.id in gone else message
-            if message.id == stored[0].id:
-                message = attrs.evolve(message, metadata={**message.metadata, ALTERNATIVES: correct})
-            return self._redacted_in(session_id, message, gone - {message.id})
-
-        changed = [corrected(one) for one in stored]
-        for old, new in zip(stored, changed, strict=True):
-            if new != old:
-                with suppress(MessageNotFoundError):  # another writer has replaced it in turn
-                    await self._changed(session_id, new.id or "", corrected)
-        return changed
+        return [at_position(message, place) for place, message in enumerate(messages, start=after + 1)]
 
     # -- one message -------------------------------------------------------------------------------
 
@@ -214,18 +190,16 @@ class Revisions:
         Raises:
             MessageNotFoundError: No such message.
         """
-        while True:
-            try:
-                return await self._changed(session_id, message_id, _redacted)
-            except MessageNotFoundError:
-                if (holder := await self._holder(session_id, message_id)) is None:
-                    raise
-            with suppress(MessageNotFoundError):  # another writer has replaced the holder
-                if redacted := await self._redact_alternative(session_id, holder, message_id):
-                    return redacted
 
-    async def _redact_alternative(self, session_id: str, holder: str, message_id: str) -> Message | None:
-        """Redact a message in the alternatives of another one; return it, or None if it is there no more."""
+        async def redacted(_number: int) -> Message:
+            with suppress(MessageNotFoundError):
+                return await self._changed(session_id, message_id, _redacted)
+            return await self._redact_alternative(session_id, message_id)
+
+        return await self.unchanged(session_id, redacted)
+
+    async def _redact_alternative(self, session_id: str, message_id: str) -> Message:
+        """Redact a message in the alternatives of another one, and return it."""
         found: list[JSONObject] = []
 
         def redacted(message: Message) -> Message:
@@ -234,8 +208,11 @@ class Revisions:
             found[:] = [one for one in every if one.get("id") == message_id]
             return changed
 
-        await self._changed(session_id, holder, redacted)
-        return Message.from_dict(found[0]) if found else None
+        if holder := await self._holder(session_id, message_id):
+            await self._changed(session_id, holder, redacted)
+        if not found:
+            raise MessageNotFoundError(session_id, message_id, backend=self.storage.backend)
+        return Message.from_dict(found[0])
 
     def _redacted_in(self, session_id: str, message: Message, ids: Collection[str]) -> Message:
         """Return a message in which these are redacted: itself, and those in its alternatives and in theirs."""
@@ -350,23 +327,22 @@ class Revisions:
     async def _cut(self, session_id: str, records: Sequence[MessageRecord]) -> bool:
         """Remove messages without a trace, if the conversation ends with them and with them alone."""
         wanted = [record.message_id for record in sorted(records, key=lambda record: record.position)]
-        first = min(record.position for record in records)
-        if max(record.position for record in records) - first + 1 != len(records):
-            return False
-        tail = await self.storage.read_messages(session_id, MessageRange(after=first - 1))
-        if [record.message_id for record in tail] != wanted:
+        after = min(record.position for record in records) - 1
+
+        async def cut(number: int) -> bool:
+            tail = await self.storage.read_messages(session_id, MessageRange(after=after))
+            if [record.message_id for record in tail] != wanted:
+                return False
+            last = tail[-1].position
+            await self.storage.replace_tail(session_id, after=after, expected_last=last, expected_change=number)
+            return True
+
+        if max(record.position for record in records) - after != len(records):
             return False
         try:
-            receipt = await self.storage.replace_tail(session_id, after=first - 1, expected_last=tail[-1].position)
+            return await self.unchanged(session_id, cut)
         except ConflictError:  # another writer has appended
             return False
-        own = set(wanted)
-        others = [
-            attrs.evolve(record, position=0, adds={}) for record in receipt.removed if record.message_id not in own
-        ]
-        for start in range(0, len(others), MAX_BATCH):  # another tail of the same length has taken its place
-            await self.storage.append_messages(session_id, others[start : start + MAX_BATCH])
-        return True
 
     # -- the tail ----------------------------------------------------------------------------------
 
@@ -424,19 +400,27 @@ class Revisions:
             ValidationError: There is no such alternative.
             ConflictError: Another writer has changed the conversation meanwhile; nothing was changed.
         """
-        while True:
+
+        async def chosen(change: int) -> list[Message]:
             first = await self.existing(session_id, message_id)
             after = (first.position or 1) - 1
             tail = await self.read(session_id, after)
-            if tail and tail[0].id == message_id:  # else another writer has replaced it meanwhile
-                break
-        branches = branches_of(tail[0])
-        if type(number) is not int or not 0 <= number < len(branches):
-            raise ValidationError(f"message {message_id!a:.80} has {len(branches)} alternatives, none is {number!r}")
-        chosen = self._parsed(session_id, branches.pop(number))
-        return await self.replace_kept(
-            session_id, after=after, messages=chosen, branches=branches, tail=tail, counted=False
-        )
+            branches = branches_of(first)
+            if type(number) is not int or not 0 <= number < len(branches):
+                raise ValidationError(
+                    f"message {message_id!a:.80} has {len(branches)} alternatives, none is {number!r}"
+                )
+            messages = self._parsed(session_id, branches.pop(number))
+            return await self.replace(
+                session_id,
+                after=after,
+                tail=tail,
+                messages=with_branches(messages, branches_with(branches, tail)),
+                expected_change=change,
+                counted=False,
+            )
+
+        return await self.unchanged(session_id, chosen)
 
     def _parsed(self, session_id: str, branch: Any) -> list[Message]:
         key = f"an alternative in session {session_id!a}"
@@ -473,16 +457,6 @@ def _all_items(branch: Any) -> Iterator[JSONObject]:
         nested = metadata.get(ALTERNATIVES) if isinstance(metadata, dict) else None
         for inner in nested if isinstance(nested, list) else ():
             yield from _all_items(inner)
-
-
-def _redacted_ids(branches: Iterable[Any]) -> frozenset[str]:
-    """Return the ids of the redacted messages in alternatives and in theirs."""
-    return frozenset(str(data.get("id")) for branch in branches for data in _all_items(branch) if _is_redacted(data))
-
-
-def _is_redacted(data: JSONObject) -> bool:
-    metadata = data.get("metadata")
-    return isinstance(metadata, dict) and metadata.get(REDACTED) is True
 
 
 def _redacted(message: Message) -> Message:

@@ -30,7 +30,7 @@ from luminoracore_sdk.application.prompts import (
     render_transcript,
 )
 from luminoracore_sdk.application.provider_pool import SessionProviders
-from luminoracore_sdk.application.revisions import Revisions, branches_of
+from luminoracore_sdk.application.revisions import Revisions, branches_of, branches_with, with_branches
 from luminoracore_sdk.application.services import Services
 from luminoracore_sdk.application.session_access import SessionAccess
 from luminoracore_sdk.domain.chat import ChatMessage, ChatResponse, ProviderConfig
@@ -912,7 +912,8 @@ class Dialogue:
         """Store messages in the place of others, as these are now: they may have been annotated or redacted."""
         after, question = revision.after, revision.question
         begin = after - 1 if question else after
-        with self.sessions.lock(session_id).storing():
+
+        async def replaced(change: int) -> list[Message]:
             found = await self.revisions.read(session_id, begin)
             tail = found[1:] if question else found
             ends = (found[-1].position, found[-1].id) if found else (0, None)
@@ -925,10 +926,14 @@ class Dialogue:
                     expected=f"the messages up to position {revision.last} that were read",
                     actual=f"others, up to position {ends[0]}",
                 )
-            branches = branches_of(tail[0]) if tail else []
-            return await self.revisions.replace_kept(
-                session_id, after=after, messages=messages, branches=branches, tail=tail, fence=fence
+            branches = branches_with(branches_of(tail[0]) if tail else [], tail)
+            new = with_branches(messages, branches)
+            return await self.revisions.replace(
+                session_id, after=after, tail=tail, messages=new, expected_change=change, fence=fence
             )
+
+        with self.sessions.lock(session_id).storing():
+            return await self.revisions.unchanged(session_id, replaced)
 
     async def _append(
         self, session_id: str, messages: Sequence[Message], encoded: Sequence[MessageRecord], fence: int | None

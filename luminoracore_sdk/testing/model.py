@@ -227,9 +227,15 @@ class StorageModel:
         return AppendReceipt(first_position=first, last_position=first + len(places) - 1, replayed=True)
 
     def replace_tail(
-        self, session_id: str, after: int, batch: Sequence[MessageRecord], expected_last: int | None
+        self,
+        session_id: str,
+        after: int,
+        batch: Sequence[MessageRecord],
+        expected_last: int | None,
+        *,
+        is_changed: bool,
     ) -> TailReceipt:
-        """Replace what is above a position."""
+        """Replace what is above a position, unless another change than the latest one is expected."""
         header, stored = self._header(session_id), self.messages[session_id]
         places = {message.message_id: message.position for message in stored}
         if any(message.message_id in places for message in batch):
@@ -237,7 +243,7 @@ class StorageModel:
             if receipt.first_position != after + 1:
                 raise self._conflict()
             return TailReceipt(removed=[], last_position=len(stored), replayed=True)
-        if after > len(stored) or expected_last not in (None, len(stored)):
+        if after > len(stored) or expected_last not in (None, len(stored)) or is_changed:
             raise self._conflict()
         removed = stored[after:]
         stored[after:] = [attrs.evolve(message, position=place) for place, message in enumerate(batch, after + 1)]

@@ -348,9 +348,17 @@ class StorageMachine(RuleBasedStateMachine):
         batch=st.just([]) | _batches(),
         new=st.booleans(),
         expected_last=st.sampled_from((None, None, "stored", 2)),
+        other_changes=st.sampled_from((None, None, 0, 1)),
     )
-    def replace_tail(
-        self, session_id: str, count: int, batch: list[MessageRecord], expected_last: int | str | None, *, new: bool
+    def replace_tail(  # the facts of one call
+        self,
+        session_id: str,
+        count: int,
+        batch: list[MessageRecord],
+        expected_last: int | str | None,
+        other_changes: int | None,
+        *,
+        new: bool,
     ) -> None:
         """Replace the newest messages, often by ones with new ids, and perhaps do it again."""
         self.tick()
@@ -359,10 +367,20 @@ class StorageMachine(RuleBasedStateMachine):
             batch = [attrs.evolve(message, message_id=f"{message.message_id} of {self.fresh}") for message in batch]
         stored = len(self.model.messages.get(session_id, ()))
         after, last = max(0, stored - count), stored if isinstance(expected_last, str) else expected_last
+        header, expected_change = self.run(self.storage.find_session(session_id)), None
+        if header is not None and other_changes is not None:
+            expected_change = header.last_change + other_changes
+        is_changed = bool(expected_change and other_changes)
         for _ in range(2 if new and batch else 1):
             self.agree(
-                lambda: self.model.replace_tail(session_id, after, batch, last),
-                self.storage.replace_tail(session_id, after=after, messages=batch, expected_last=last),
+                lambda: self.model.replace_tail(session_id, after, batch, last, is_changed=is_changed),
+                self.storage.replace_tail(
+                    session_id,
+                    after=after,
+                    messages=batch,
+                    expected_last=last,
+                    expected_change=expected_change,
+                ),
             )
 
     @rule(

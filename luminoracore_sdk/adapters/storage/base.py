@@ -294,20 +294,24 @@ class Tail:
     messages: Sequence[MessageRecord]
     expected_last: int | None
     now_us: int
+    expected_change: int | None = None
     fence: int | None = None
 
-    def replayed(self, backend: str, last: int, stored: Mapping[str, int], latest_fence: int = 0) -> TailReceipt | None:
+    def replayed(
+        self, backend: str, last: int, stored: Mapping[str, int], *, latest_change: int, latest_fence: int
+    ) -> TailReceipt | None:
         """Return the receipt if the call is a repeated one; None: the tail is to be replaced.
 
         Args:
             backend: For errors.
             last: The newest position of the session.
             stored: Positions of those ids that are stored, the tail included.
+            latest_change: The number of the latest change of the history; 0: there was none.
             latest_fence: The fence of the latest lease; 0: there was none.
 
         Raises:
             LeaseLostError: The fence is another one.
-            ConflictError: The session ends elsewhere, or ids are stored.
+            ConflictError: The session ends elsewhere, was changed, or ids are stored.
         """
         receipt = replay_receipt(backend, self.messages, stored)
         if receipt is not None and receipt.first_position == self.after + 1:
@@ -319,6 +323,8 @@ class Tail:
             expected, actual = f"a last position of at least {self.after}", f"last position {last}"
         elif self.expected_last not in (None, last):
             expected, actual = f"last position {self.expected_last}", f"last position {last}"
+        elif self.expected_change not in (None, latest_change):
+            expected, actual = f"last change {self.expected_change}", f"last change {latest_change}"
         else:
             return None
         raise ConflictError(backend=backend, key=f"session {self.session_id!a}", expected=expected, actual=actual)
@@ -473,9 +479,9 @@ def check_times(*microseconds: int | None) -> None:
                 raise ValidationError(f"{value} microseconds are beyond what every backend can keep")
 
 
-def _check_condition(expected_last: int | None, fence: int | None) -> None:
+def _check_condition(expected_last: int | None, fence: int | None, expected_change: int | None = None) -> None:
     """Refuse the condition of a write that backends would compare in their own ways, as there is no such number."""
-    for name, value in (("expected_last", expected_last), ("fence", fence)):
+    for name, value in (("expected_last", expected_last), ("expected_change", expected_change), ("fence", fence)):
         if value is not None and type(value) is not int:
             raise ValidationError(f"{name} is a whole number, not {value!a:.80}")
     if fence is not None and not 0 < fence <= MAX_MICROSECONDS:
@@ -885,6 +891,7 @@ class BaseStorage(SessionStorage):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        expected_change: int | None = None,
         fence: int | None = None,
     ) -> TailReceipt:
         """Remove a tail and append others; see ``SessionStorage.replace_tail``."""
@@ -894,7 +901,7 @@ class BaseStorage(SessionStorage):
         if len(messages) > MAX_BATCH:
             raise ValidationError(f"a tail is replaced by up to {MAX_BATCH} messages, not {len(messages)}")
         self._check_batch(messages)
-        _check_condition(expected_last, fence)
+        _check_condition(expected_last, fence, expected_change)
         now_us = await self._ready()
         receipt = await self._replace_tail(
             Tail(
@@ -903,6 +910,7 @@ class BaseStorage(SessionStorage):
                 messages=messages,
                 expected_last=expected_last,
                 now_us=now_us,
+                expected_change=expected_change,
                 fence=fence,
             )
         )

@@ -154,11 +154,17 @@ class StorageWrapper(SessionStorage):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        expected_change: int | None = None,
         fence: int | None = None,
     ) -> TailReceipt:
         """Delegate; see ``SessionStorage.replace_tail``."""
         return await self._target(session_id).replace_tail(
-            session_id, after=after, messages=messages, expected_last=expected_last, fence=fence
+            session_id,
+            after=after,
+            messages=messages,
+            expected_last=expected_last,
+            expected_change=expected_change,
+            fence=fence,
         )
 
     async def update_message(

@@ -459,10 +459,18 @@ class DeferredWriteWrapper(StorageWrapper, DeferredWriteStorage):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        expected_change: int | None = None,
         fence: int | None = None,
     ) -> TailReceipt:
         """Replace here or below; see ``SessionStorage.replace_tail``."""
-        call = partial(super().replace_tail, after=after, messages=messages, expected_last=expected_last, fence=fence)
+        call = partial(
+            super().replace_tail,
+            after=after,
+            messages=messages,
+            expected_last=expected_last,
+            expected_change=expected_change,
+            fence=fence,
+        )
         if not self.is_deferred(session_id):
             return await call(session_id)
         async with self._locks.of(session_id).hold():  # not during a flush

@@ -275,6 +275,7 @@ class EncryptedStorageWrapper(StorageWrapper):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        expected_change: int | None = None,
         fence: int | None = None,
     ) -> TailReceipt:
         """Encrypt, then replace; see ``SessionStorage.replace_tail``."""
@@ -287,7 +288,12 @@ class EncryptedStorageWrapper(StorageWrapper):
         encrypted = opened.records.stored_messages(session_id, messages, after)
         try:
             receipt = await self.base.replace_tail(
-                session_id, after=after, messages=encrypted, expected_last=expected_last, fence=fence
+                session_id,
+                after=after,
+                messages=encrypted,
+                expected_last=expected_last,
+                expected_change=expected_change,
+                fence=fence,
             )
         finally:
             opened.appends.forget(session_id)

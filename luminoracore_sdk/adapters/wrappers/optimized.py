@@ -172,6 +172,7 @@ class OptimizedStorageWrapper(StorageWrapper):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        expected_change: int | None = None,
         fence: int | None = None,
     ) -> TailReceipt:
         """Compress, then replace; see ``SessionStorage.replace_tail``."""
@@ -179,7 +180,12 @@ class OptimizedStorageWrapper(StorageWrapper):
         writer = await self.writer()
         compressed = [attrs.evolve(message, payload=writer.compress(message.payload)) for message in messages]
         receipt = await self.base.replace_tail(
-            session_id, after=after, messages=compressed, expected_last=expected_last, fence=fence
+            session_id,
+            after=after,
+            messages=compressed,
+            expected_last=expected_last,
+            expected_change=expected_change,
+            fence=fence,
         )
         return attrs.evolve(receipt, removed=self._expanded_messages(session_id, receipt.removed))
 

@@ -171,6 +171,7 @@ class RetryingStorage(StorageWrapper):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        expected_change: int | None = None,
         fence: int | None = None,
     ) -> TailReceipt:
         """Replace exactly once, with retries; see ``SessionStorage.replace_tail`` and this class."""
@@ -182,6 +183,7 @@ class RetryingStorage(StorageWrapper):
             after=after,
             messages=messages,
             expected_last=expected_last,
+            expected_change=expected_change,
             fence=fence,
         )
         try:

@@ -84,11 +84,17 @@ class SearchWrapper(StorageWrapper):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        expected_change: int | None = None,
         fence: int | None = None,
     ) -> TailReceipt:
         """Replace, then embed; see ``SessionStorage.replace_tail``."""
         receipt = await super().replace_tail(
-            session_id, after=after, messages=messages, expected_last=expected_last, fence=fence
+            session_id,
+            after=after,
+            messages=messages,
+            expected_last=expected_last,
+            expected_change=expected_change,
+            fence=fence,
         )
         if receipt.last_position > after:
             self._written(session_id, after)

@@ -268,6 +268,7 @@ class SessionStorage(ABC):
         after: int,
         messages: Sequence[MessageRecord] = (),
         expected_last: int | None = None,
+        expected_change: int | None = None,
         fence: int | None = None,
     ) -> TailReceipt:
         """Remove every message above a position and append others there, all or nothing.
@@ -279,15 +280,17 @@ class SessionStorage(ABC):
             session_id: An existing session.
             after: The last position that is kept; the first of ``messages`` is stored behind it.
             messages: 0..1,000 messages with distinct ids. If all of them are stored already at these positions,
-                nothing is changed, regardless of ``expected_last`` and ``fence``.
+                nothing is changed, regardless of the conditions below.
             expected_last: Replace only if this is the newest position.
+            expected_change: Replace only if this is the session's ``last_change``: if that was read before the
+                tail, nothing in the tail was updated or replaced since.
             fence: Replace only if this is the fence of the latest lease, which may have ended.
 
         Raises:
             SessionNotFoundError: No such session.
             LeaseLostError: The lease has passed to another holder; nothing was changed.
-            ConflictError: The newest position is not ``expected_last`` or is below ``after``, or an id is stored
-                already, be it in the tail; nothing was changed.
+            ConflictError: The newest position is not ``expected_last`` or is below ``after``, the latest change is not
+                ``expected_change``, or an id is stored already, be it in the tail; nothing was changed.
             PayloadTooLargeError: A payload exceeds the backend's limit; nothing was changed.
             ValidationError: Too many messages, an id twice, an unknown role, a position below 0, a number is no
                 whole one, or no lease can have the fence.

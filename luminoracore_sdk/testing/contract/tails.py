@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -92,6 +93,32 @@ class TailContract(ContractBase):
             )
         assert (await storage.find_session("s"), await storage.read_messages("s", _ALL)) == before
 
+    async def change(self, storage: SessionStorage) -> int:
+        """Return the number of the latest change of the history."""
+        header = await storage.find_session("s")
+        assert header is not None
+        return header.last_change
+
+    async def test_a_replacement_may_expect_the_latest_change(self, storage: SessionStorage) -> None:
+        await self.begin(storage, messages=3)
+        new = [message_record("new")]
+        seen = await self.change(storage)
+        await storage.append_messages("s", [message_record("m4")])  # is no change of what was stored before
+        await storage.replace_tail("s", after=3, messages=new, expected_change=seen)
+        before = await storage.find_session("s"), await storage.read_messages("s", _ALL)
+        for wrong in (seen, -1, 2**62):
+            for messages in ([], [message_record("x")]):
+                with pytest.raises(ConflictError):
+                    await storage.replace_tail("s", after=3, messages=messages, expected_change=wrong)
+            assert (await storage.replace_tail("s", after=3, messages=new, expected_change=wrong)).replayed
+        assert (await storage.find_session("s"), await storage.read_messages("s", _ALL)) == before
+        seen = await self.change(storage)
+        await storage.update_message("s", 1, payload=_NEW, expected=message_record("m1").payload)
+        with pytest.raises(ConflictError):
+            await storage.replace_tail("s", after=3, expected_change=seen)
+        await storage.replace_tail("s", after=2, expected_last=4, expected_change=await self.change(storage))
+        assert await self.ids(storage) == ["m1", "m2"]
+
     async def test_an_invalid_replacement_is_refused(self, storage: SessionStorage) -> None:
         await self.begin(storage, messages=1)
         for after, messages in (
@@ -104,6 +131,10 @@ class TailContract(ContractBase):
         ):
             with pytest.raises(ValidationError):
                 await storage.replace_tail("s", after=after, messages=messages)
+        no_number: Any
+        for no_number in (True, 1.0, "1"):
+            with pytest.raises(ValidationError):
+                await storage.replace_tail("s", after=0, expected_change=no_number)
         huge = attrs.evolve(message_record("huge"), payload=Payload("json+zstd", bytes(self.max_payload_bytes + 1)))
         with pytest.raises(PayloadTooLargeError):
             await storage.replace_tail("s", after=0, messages=[huge])
@@ -311,3 +342,36 @@ class TailRaceContract(ContractBase):
         won, lost = await self.race(calls, ConflictError)
         assert (len(won), len(lost)) == (1, 9)
         assert (await writers[0].read_messages("s", _ALL))[0] == won[0]
+
+    async def test_a_replacement_that_expects_a_change_knows_its_tail(self, writers: list[SessionStorage]) -> None:
+        await self.begin(writers[0], messages=2)
+        updated, removed = set[bytes](), list[list[MessageRecord]]()
+
+        async def update(storage: SessionStorage, number: int) -> None:
+            for turn in range(4):
+                [newest] = await storage.read_messages("s", MessageRange(limit=1, newest=True))
+                old, new = message_record(newest.message_id).payload, json_payload({"content": f"{number} {turn}"})
+                with suppress(ConflictError):  # each message is updated once
+                    await storage.update_message("s", newest.position, payload=new, expected=old)
+                    updated.add(new.data)
+
+        async def replace(storage: SessionStorage, number: int) -> None:
+            for turn in range(6):
+                header = await storage.find_session("s")
+                assert header is not None
+                tail = await storage.read_messages("s", MessageRange(after=1))
+                messages = [message_record(f"{number} {turn}")]
+                with suppress(ConflictError):
+                    receipt = await storage.replace_tail(
+                        "s", after=1, messages=messages, expected_last=2, expected_change=header.last_change
+                    )
+                    assert receipt.removed == tail
+                    removed.append(tail)
+
+        await asyncio.gather(
+            *(update(writers[number % len(writers)], number) for number in range(8)),
+            *(replace(writers[number % len(writers)], number) for number in range(4)),
+        )
+        left = await writers[0].read_messages("s", MessageRange(after=1))
+        assert len(removed) >= 1
+        assert updated <= {message.payload.data for tail in (*removed, left) for message in tail}

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 import pytest
 
 from luminoracore_sdk.adapters.storage.mongodb import MongoDBStorage
-from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange, TailReceipt
+from luminoracore_sdk.application.ports.records import AppendReceipt, MessageRange, Payload, TailReceipt
 from luminoracore_sdk.domain.errors import ConflictError
-from luminoracore_sdk.testing.records import message_record, message_records, session_record
+from luminoracore_sdk.testing.records import json_payload, message_record, message_records, session_record
 from tests.support.mongodb import Action, Moments, MongoPlace, ids
 
 Late = tuple[MongoDBStorage, Moments]
@@ -34,6 +34,10 @@ class Killed(Exception):  # noqa: N818  # not an error: the process has ended
 
 async def kill() -> None:
     raise Killed
+
+
+async def payloads(storage: MongoDBStorage) -> set[Payload]:
+    return {message.payload for message in await storage.read_messages("s", MessageRange())}
 
 
 async def begin(storage: MongoDBStorage) -> None:
@@ -232,3 +236,55 @@ async def test_many_replacements_at_once_all_end(place: MongoPlace) -> None:
         assert time.monotonic() - began < 15
         removed = [message.message_id for receipt in receipts for message in receipt.removed]
         assert sorted([*await ids(writers[0]), *removed]) == sorted(["m1", "m2", "m3", *(f"new{n}" for n in range(16))])
+
+
+@pytest.mark.parametrize("expects", [True, False])
+@pytest.mark.parametrize("moment", ["at the end", *(name for name in MOMENTS if name != "before the end")])
+async def test_an_update_during_a_replacement_is_known_or_refused(
+    place: MongoPlace, late: Late, other: MongoDBStorage, moment: str, *, expects: bool
+) -> None:
+    """The update is noted; the tail is read; the batch is changed while it is replaced; the update ends afterwards."""
+    storage, moments = late
+    await begin(storage)
+    payload, old = json_payload({"content": "new"}), message_record("m2").payload
+    noted, changed, may_change, may_end = (asyncio.Event() for _ in range(4))
+
+    async def pause(reached: asyncio.Event, may_go_on: asyncio.Event) -> None:
+        reached.set()
+        await may_go_on.wait()
+
+    async with place.interrupted() as (updating, moments_of_update):
+        moments_of_update.after("sessions", "update_one", lambda: pause(noted, may_change))
+        moments_of_update.after("messages", "update_one", lambda: pause(changed, may_end))
+        update = asyncio.create_task(updating.update_message("s", 2, payload=payload, expected=old))
+        await noted.wait()
+
+        async def change() -> None:
+            may_change.set()
+            await changed.wait()
+
+        async def replace(name: str) -> TailReceipt:
+            header = await other.find_session("s")
+            assert header is not None
+            seen, expected = await other.read_messages("s", MessageRange(after=1)), header.last_change
+            if moment == "at the end" and name == "late":
+                await change()
+            receipt = await storage.replace_tail(
+                "s", after=1, messages=[message_record(name)], expected_change=expected if expects else None
+            )
+            if expects:
+                assert receipt.removed == seen
+            return receipt
+
+        if moment != "at the end":
+            MOMENTS[moment](moments, change)
+        try:
+            receipt = await replace("late")
+        except ConflictError:
+            receipt = await replace("again")
+        may_change.set()
+        may_end.set()
+        await asyncio.wait([update])
+    removed = {message.payload for message in receipt.removed}
+    assert (payload in removed, payload in await payloads(other)) == (update.exception() is None, False)
+    assert update.exception() is None or isinstance(update.exception(), ConflictError)

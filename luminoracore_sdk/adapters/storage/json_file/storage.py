@@ -444,7 +444,8 @@ class JSONFileStorage(BaseStorage):
 
         def replace(header: SessionRecord, log: MessageLog) -> TailReceipt:
             stored = log.find([message.message_id for message in tail.messages])
-            if receipt := tail.replayed(BACKEND, log.last, stored, _fence(header)):
+            number = changes[-1].number if (changes := log.changes()) else 0
+            if receipt := tail.replayed(BACKEND, log.last, stored, latest_change=number, latest_fence=_fence(header)):
                 return receipt
             removed = log.read(tail.after + 1, log.last)
             if not removed and not tail.messages:

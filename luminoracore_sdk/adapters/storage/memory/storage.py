@@ -309,7 +309,13 @@ class InMemoryStorage(BaseStorage):
         with self._lock:
             stored = self._existing(tail.session_id, tail.now_us)
             known = _known(stored, tail.messages)
-            if receipt := tail.replayed(self.backend_name, len(stored.messages), known, stored.fence):
+            if receipt := tail.replayed(
+                self.backend_name,
+                len(stored.messages),
+                known,
+                latest_change=stored.header.last_change,
+                latest_fence=stored.fence,
+            ):
                 return receipt
             removed = self._cut(stored, tail.after)
             self._extend(stored, tail.messages)

@@ -152,6 +152,7 @@ class Header:
         session: The record.
         briefs: The texts that the header itself holds, see ``summaries``.
         writing: The marks of appends with a fence, see ``leases``.
+        updating: The marks of updates in progress, see ``updates``.
         counted: The newest batches that the latest cuts have removed, the newest last.
     """
 
@@ -159,6 +160,7 @@ class Header:
     session: SessionRecord
     briefs: Document
     writing: list[ObjectId]
+    updating: list[ObjectId]
     counted: list[ObjectId]
 
     @classmethod
@@ -219,6 +221,7 @@ class Header:
                 ),
                 briefs=briefs,
                 writing=document.get("writing", []),
+                updating=document.get("updating", []),
                 counted=document.get("counted", []),
             )
 

@@ -15,9 +15,10 @@
   ``last``, the ids of its messages and, in ``items``, the rest of them. If it is a single message, ``ids`` is
   its id, and the fields of its item lie in the document itself; else ``before`` has the numbers of messages by role
   before it. ``state`` is the summary once it is appended, ``briefs`` are texts of it, see ``summaries``. ``index`` is
-  the index of the message (encoding, NUL, bytes), or the list of those of all messages, null where one has none. A
-  batch is found through a header only, see ``appends``. Two unique indexes arbitrate between writers: (``inc``,
-  ``epoch``, ``first``) gives a position to one batch, (``inc``, ``ids``) gives an id to one batch.
+  the index of the message (encoding, NUL, bytes), or the list of those of all messages, null where one has none.
+  ``marks`` are those of the updates in progress that have changed the batch, see ``updates``. A batch is found
+  through a header only, see ``appends``. Two unique indexes arbitrate between writers: (``inc``, ``epoch``, ``first``)
+  gives a position to one batch, (``inc``, ``ids``) gives an id to one batch.
 - ``memories``: one document for each memory; ``owner`` is the id of a user (a string) or the ``inc`` of a
   session (an ObjectId). ``lock``, and the document of a scope whose key is empty, are explained in ``memories``.
 - ``meta``: the version. It is written once the indexes exist, and before any other document. Also one document for

@@ -11,6 +11,11 @@
 
 A truncation does the same without step 2, and reads no message.
 
+An update that was noted before the header was marked may change its batch after the tail was read. Therefore the
+batches of the tail are given another ``form`` before that, so that such an update begins again; one that is noted
+later changes the header, so that step 3 fails. If an update has changed the tail and not noted that yet, a caller that
+names the latest change may have read the tail before: the change is noted, and the call refused.
+
 A batch in an epoch above the open one is therefore not hidden for good, unless the mark under which it was
 prepared is gone. Whoever needs an id that such a batch holds removes the mark, after having seen the batch, reads
 the header again, because the batch may have been opened before that, and deletes the batch if it is still hidden.
@@ -145,11 +150,14 @@ class Tails:
         where: Document = {"inc": extent.inc, "ids": {"$in": list(ids)}}
         known, hidden = sorted_out(await find_stored(self.store, where), ids, extent)
         lease = header.session.lease
-        if receipt := tail.replayed(BACKEND, extent.last, known, lease.fence if lease else 0):
+        fence = lease.fence if lease else 0
+        if receipt := tail.replayed(BACKEND, extent.last, known, latest_change=header.noted, latest_fence=fence):
             await self.store.messages.update(where, {"$set": {"s": session_id}})  # see Appends
             return receipt
         if hidden:
             await self._take_out(tail, extent.inc, hidden)
+            return None
+        if header.updating and await self._has_unnoted(tail, header):
             return None
         span = MessageRange(after=tail.after, before=extent.last + 1)
         removed = await self.messages.read(session_id, span, tail.now_us)
@@ -175,6 +183,20 @@ class Tails:
             with suppress(StorageUnavailableError):
                 await self.store.messages.delete({"inc": extent.inc, "_id": batch["_id"]})
         return None
+
+    async def _has_unnoted(self, tail: Tail, header: Header) -> bool:
+        """Let updates of a tail begin again; return whether one has changed it, which the caller may not know."""
+        store, marks = self.store, header.updating
+        where: Document = {"inc": header.extent.inc, "last": {"$gt": tail.after}}
+        await store.messages.update_many(where, {"$inc": {"form": 1}})
+        where["marks"] = {"$in": marks}
+        if tail.expected_change is None or (found := await store.messages.find_one(where, {"first": 1})) is None:
+            return False
+        noting = changes_document(noted(header.session.changes, "updated", max(found["first"], tail.after + 1)))
+        this: Document = {"_id": tail.session_id, "inc": header.extent.inc, "noted": header.noted}
+        if await store.sessions.update(this, [{"$set": noting}]):
+            await store.messages.update_many(where, {"$pullAll": {"marks": marks}})
+        return True
 
     async def _take_out(self, tail: Tail, inc: ObjectId, batches: Sequence[Document]) -> None:
         """Delete batches that are still hidden once no prepared one can be opened any more."""

@@ -2,7 +2,9 @@
 
 The payload, the brief and the index of a message are changed by one command, a compare-and-set on its batch. The
 change is noted in the header before and after that: a watcher that follows the first note may read the old payload,
-and follows the second one then.
+and follows the second one then. Between
+the two notes the header has a mark, ``updating``, and so has the batch once it is changed, ``marks``: by them a
+replacement of the tail knows what its caller may not have seen, see ``tails``.
 
 A brief that is removed has to be removed from the state too, so that the next one becomes the first (see
 ``summaries``): a new epoch begins with a base without it. From the first note until then ``frozen`` is set, so that
@@ -63,7 +65,7 @@ class Updates:
             if not await self._note(header, position, mark, is_removed=is_removed):
                 continue
             with after_write():
-                is_changed = await self._change(batch, update)
+                is_changed = await self._change(header, batch, update, mark)
                 await self._note_again(update, mark, is_removed=is_removed)
             if is_changed:
                 return True
@@ -98,11 +100,12 @@ class Updates:
         self.sessions.forget(header.session.session_id)
         return {**header.begun(header.extent.last, state), "updated": header.session.updated_at_us}
 
-    async def _change(self, batch: Document, update: MessageUpdate) -> bool:
+    async def _change(self, header: Header, batch: Document, update: MessageUpdate, mark: ObjectId) -> bool:
         """Replace payload, brief and index in a batch; False: it was changed or deleted since it was read."""
         position = update.message.position
         item = f"items.{position - batch['first']}." if "items" in batch else ""
         change: Document = {f"{item}{name}": value for name, value in stored(update.payload).items()}
+        change["marks"] = [*(other for other in batch.get("marks", []) if other in header.updating), mark]
         gone = Document()
         for name, text in batch.get("briefs", {}).items():
             if text["at"] == position and update.brief is not None:

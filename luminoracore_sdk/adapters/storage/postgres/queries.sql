@@ -114,7 +114,7 @@ SELECT session_id, user_id, tags, ttl_us, created_at_us, updated_at_us, version,
 
 -- name: lock_session
 -- Lock the row of a session, expired or not, to find out why another statement did not apply.
-SELECT sid, version, last_position, fence, holder, lease_until_us,
+SELECT sid, version, last_position, last_change, fence, holder, lease_until_us,
        ttl_us IS NULL OR updated_at_us + ttl_us > :now AS is_live
   FROM luminora_sessions
  WHERE session_id = :session

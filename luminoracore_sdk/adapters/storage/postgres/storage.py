@@ -502,7 +502,8 @@ class PostgreSQLStorage(BaseStorage):
                 ids = [message.message_id for message in tail.messages]
                 rows = await call.rows(self._sql.stored_positions, sid=sid, ids=ids)
                 stored = {row[0]: row[1] for row in rows}
-                if receipt := tail.replayed(BACKEND, last, stored, header["fence"] or 0):
+                change, fence = header["last_change"] or 0, header["fence"] or 0
+                if receipt := tail.replayed(BACKEND, last, stored, latest_change=change, latest_fence=fence):
                     return receipt
                 rows = await call.rows(self._sql.read_oldest_messages, **place, **span_values(span))
                 removed = message_records(tail.session_id, rows, span, last=last)

@@ -647,6 +647,7 @@ class RedisStorage(BaseStorage):
             *self._change_words(tail.now_us),
             b"%d" % min(tail.after, _MAX_POSITION),
             number_or_none(tail.expected_last),
+            number_or_none(tail.expected_change),
             number_or_none(tail.fence),
             *added_words(tail.messages),
             *_message_words(tail.messages),
@@ -657,10 +658,10 @@ class RedisStorage(BaseStorage):
             numbered = enumerate(elements, start=tail.after + 1)
             removed = [message_record(tail.session_id, position, element) for position, element in numbered]
             return TailReceipt(removed=removed, last_position=tail.after + len(tail.messages))
-        _, last, positions, latest_fence = reply
+        _, last, positions, latest_change, latest_fence = reply
         pairs = zip(tail.messages, positions, strict=True)
         stored = {message.message_id: position for message, position in pairs if position}
-        if receipt := tail.replayed(BACKEND, last, stored, latest_fence):
+        if receipt := tail.replayed(BACKEND, last, stored, latest_change=latest_change, latest_fence=latest_fence):
             return receipt
         raise damaged(f"session {tail.session_id!a}", "an id of its messages has no position")
 

@@ -564,7 +564,13 @@ class SQLiteStorage(BaseStorage):
                 sid = header.sid
                 stored = self._positions(connection, sid, tail.messages)
                 fence = 0 if tail.fence is None else self._latest_fence(connection, session_id, sid)
-                if receipt := tail.replayed(self.backend_name, header.last_position, stored, fence):
+                if receipt := tail.replayed(
+                    self.backend_name,
+                    header.last_position,
+                    stored,
+                    latest_change=header.last_change,
+                    latest_fence=fence,
+                ):
                     return receipt
                 rows = fetch(connection, self._sql.read_messages, session=session_id, now=now_us, **range_values(span))
                 removed = messages_of_range(session_id, span, rows)

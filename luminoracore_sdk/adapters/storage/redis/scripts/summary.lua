@@ -85,3 +85,8 @@ end
 local function fence_of()
   return string.match(redis.call('HGET', KEYS[1], 'lease') or '', '^%d+') or '0'
 end
+
+-- Return the number of the latest change of what was stored before as text; 0: there was none.
+local function latest_change()
+  return string.match(redis.call('HGET', KEYS[1], 'changes') or '', '^%d+') or '0'
+end

@@ -645,7 +645,7 @@ class Dialogue:
         seconds = session.config.timeout
         async with self.providers.lease(session, provider_config) as provider:
             response = await _in_time(lambda: provider.chat(prompt), seconds, seconds)
-        return " ".join(_checked(response).content.split()).strip("\"'*#. ")[:_LONGEST_TITLE]
+        return " ".join(_checked(response).content.split()).strip("\"'*#. ")[:_LONGEST_TITLE].rstrip()
 
     # -- prepare -----------------------------------------------------------------------------------
 

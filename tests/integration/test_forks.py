@@ -329,6 +329,8 @@ async def test_a_title_is_suggested_by_the_provider(manager: SessionManager, scr
     assert transcript[1].endswith("assistant: Because of its iron.")
     assert len(transcript[1]) < 700
     assert await said(manager, "s") == before
+    script.answers = [f"{'x' * 79} and more"]  # cut behind the blank
+    assert await manager.suggest_title("s") == "x" * 79
     with pytest.raises(SessionNotFoundError):
         await manager.suggest_title("t")
 

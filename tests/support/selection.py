@@ -99,6 +99,11 @@ LONG_RUN = (
     "property/test_outgoing.py::*[gemini]",
     "property/test_outgoing.py::*[mistral]",
     "property/test_outgoing.py::*[vllm]",
+    # what is above the port is the same on every backend; memory, a wrapped SQLite and PostgreSQL stay
+    "integrations/test_pydantic_ai.py::*[MongoDB]",
+    "integrations/test_pydantic_ai.py::*[Redis]",
+    "integrations/test_pydantic_ai.py::*[SQLite]",
+    "integrations/test_pydantic_ai.py::*[files]",
     # pages whose commands are processes over servers
     "docs/test_code_blocks.py::*certify-a-storage-adapter.md",
     "docs/test_code_blocks.py::*copy-a-store.md",

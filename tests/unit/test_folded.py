@@ -1,16 +1,12 @@
 """Card, summary, changes and lease as text."""
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from luminoracore_sdk.adapters.storage.folded import (
-    changes_text,
     counters_text,
     header_text,
-    parse_changes_text,
     parse_counters_text,
     parse_header_text,
 )
@@ -43,7 +39,6 @@ def test_a_header_comes_back_as_it_was(
     assert parse_header_text(text.encode()) == (card, summary, noted, lease)
     assert "\n" not in text
     assert parse_counters_text(counters_text(summary.counters)) == summary.counters
-    assert parse_changes_text(changes_text(noted)) == noted
 
 
 def test_counters_of_any_size_come_back() -> None:
@@ -99,9 +94,3 @@ def test_what_is_damaged_is_refused(text: str | bytes) -> None:
 def test_damaged_counters_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_counters_text(text)
-
-
-@pytest.mark.parametrize("text", ["", "{}", "[1]", json.dumps([[1, "cut", None]])])
-def test_damaged_changes_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        parse_changes_text(text)

@@ -14,10 +14,8 @@ import orjson
 from luminoracore_sdk.application.ports.records import Brief, HistoryChange, Lease, Payload, SessionSummary
 
 __all__ = [
-    "changes_text",
     "counters_text",
     "header_text",
-    "parse_changes_text",
     "parse_counters_text",
     "parse_header_text",
 ]
@@ -82,20 +80,6 @@ def parse_counters_text(text: str | bytes) -> dict[str, int]:
         return _counters(orjson.loads(text))  # in a tenth of the time
     except ValueError:  # it reads a number beyond 64 bits as a float
         return _counters(_value(text))
-
-
-def changes_text(changes: Sequence[HistoryChange]) -> str:
-    """Return the text of changes alone."""
-    return _to_text(_change_values(changes))
-
-
-def parse_changes_text(text: str | bytes) -> tuple[HistoryChange, ...]:
-    """Return the changes of ``changes_text``.
-
-    Raises:
-        ValueError: The text is not one that it returns.
-    """
-    return _changes(_value(text))
 
 
 def _value(text: str | bytes) -> Any:

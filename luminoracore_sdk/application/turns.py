@@ -676,8 +676,8 @@ class Dialogue:
             await self._check_unused(session_id, encoded)
         is_stored = position is not None if revision is None else question is not None
         history = await self._history(session, new, position, read, stored=is_stored)
-        if is_stored and (not history or history[-1].id != new[-1].id):  # cleared since it was found
-            raise TurnInterruptedError(session_id)
+        if is_stored and (not history or history[-1].id != new[-1].id):  # cleared or replaced since it was found
+            raise TurnInterruptedError(session_id) if revision is None else self._overtaken(session_id, revision)
         unstored = [] if is_stored else new
         remembered = await self._remembered(session, read.memories)
         rules = self.providers.rules(session, options.provider_config)
@@ -715,6 +715,14 @@ class Dialogue:
         place = question.position or 0
         after = place - 1 if revises.edits else place
         return Revision(after=after, last=last, newest=newest_id, question=None if revises.edits else question)
+
+    def _overtaken(self, session_id: str, revision: Revision) -> ConflictError:
+        return ConflictError(
+            backend=self.conversations.storage.backend,
+            key=f"session {session_id!a}",
+            expected=f"the messages up to position {revision.last} that were read",
+            actual="others, which another writer has stored",
+        )
 
     async def _check_unused(self, session_id: str, records: Sequence[MessageRecord]) -> None:
         """Refuse an id that is stored before the provider is asked."""
@@ -920,12 +928,7 @@ class Dialogue:
             if ends != (revision.last, revision.newest) or (
                 question and (found[0].id != question.id or is_deleted(found[0]))
             ):
-                raise ConflictError(
-                    backend=self.conversations.storage.backend,
-                    key=f"session {session_id!a}",
-                    expected=f"the messages up to position {revision.last} that were read",
-                    actual=f"others, up to position {ends[0]}",
-                )
+                raise self._overtaken(session_id, revision)
             branches = branches_with(branches_of(tail[0]) if tail else [], tail)
             new = with_branches(messages, branches)
             return await self.revisions.replace(
